@@ -1,0 +1,1 @@
+"""The control plane: REST API, review pages, and the worker that reconciles."""

@@ -1,0 +1,110 @@
+"""What the worker asks of the place where jobs and endpoints run."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+
+class Phase(StrEnum):
+    """Where a job's newest attempt is, as the cluster sees it."""
+
+    pending = "pending"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One launch of a job."""
+
+    name: str
+    """Unique per job and launch, so that creating twice is creating once."""
+    program: str
+    """`importer` or `trainer`."""
+    environment: dict[str, str]
+    """As named in `bearloop.contract.environment`, without the attempt, which the cluster adds."""
+    gpus: int = 0
+    title: str = ""
+    """What people call it, e.g. `run 3`."""
+
+
+@dataclass(frozen=True)
+class SeenJob:
+    """A job as observed."""
+
+    name: str
+    phase: Phase
+    exit_code: int | None = None
+    """Of an ended attempt; None when it vanished without one."""
+    attempt: str | None = None
+    reason: str | None = None
+    """Why it waits or died, in plain words."""
+
+
+@dataclass(frozen=True)
+class DeploymentRequest:
+    """What an endpoint (or a candidate under test) should run."""
+
+    name: str
+    digest: str
+    """The bundle's."""
+    environment: dict[str, str]
+    """Store address, bundle, and so on."""
+    token_hashes: tuple[str, ...] | None = field(default=None)
+    """Sha256 (hex) of the valid tokens; None makes it public."""
+    replicas: int = 1
+
+
+@dataclass(frozen=True)
+class SeenDeployment:
+    """A deployment as observed."""
+
+    name: str
+    digest: str
+    """The bundle of the newest request."""
+    ready: bool
+    """All of the newest bundle's servers answer."""
+    url: str | None
+    reason: str | None = None
+
+
+class Cluster(Protocol):
+    """Jobs and deployments by name; every call may be repeated without harm."""
+
+    def launch(self, request: JobRequest) -> None:
+        """Create the job; one of the same name that is there already is left as it is."""
+        ...
+
+    def jobs(self) -> list[SeenJob]:
+        """List every job that bearloop launched here and did not remove."""
+        ...
+
+    def job(self, name: str) -> SeenJob | None:
+        """Observe one job; None when there is none of this name."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """End the job if it runs (politely, then by force) and forget it."""
+        ...
+
+    def logs(self, name: str) -> str:
+        """Return what the job's newest attempt printed."""
+        ...
+
+    def deploy(self, request: DeploymentRequest) -> None:
+        """Roll the deployment out, or over to another bundle, without a dropped request."""
+        ...
+
+    def deployment(self, name: str) -> SeenDeployment | None:
+        """Observe one deployment; None when there is none of this name."""
+        ...
+
+    def undeploy(self, name: str) -> None:
+        """Remove the deployment."""
+        ...
+
+    def wait(self, timeout: timedelta) -> None:
+        """Return as soon as something may have changed, or after `timeout`."""
+        ...

@@ -1,0 +1,1 @@
+"""Classes, labels, splits and frozen versions."""

@@ -1,0 +1,1 @@
+"""What a run says of every image, and of itself."""

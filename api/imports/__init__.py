@@ -1,0 +1,1 @@
+"""Images in: sources become a job, its ledger becomes images and claims."""

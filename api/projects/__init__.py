@@ -1,0 +1,1 @@
+"""Projects, members, tokens and the audit record."""

@@ -1,0 +1,1 @@
+"""Gates, promotions and endpoints."""

@@ -1,0 +1,95 @@
+"""What the gates look at, gathered from reports, stored files and a candidate's answers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+
+from api.promotion.asking import Classified, PictureRefusedError
+from api.promotion.gates import Answer, ClassPair, Gate, NoClassFalls, NotWorseThanChampion, Parity
+from api.tables import Report
+from bearloop.contract.report import ReportRow, Summary
+from bearloop.report_file import count_rows, iter_rows, read_page
+from bearloop.store import Store, image_key
+
+HELD_OUT = ("valid", "test")
+"""Splits that no model was trained on."""
+
+
+def sample_held_out(store: Store, report: Report, *, count: int) -> list[ReportRow]:
+    """Take up to `count` valid and test images, spread evenly over the report's order of loss.
+
+    That order is: conflicts, valid, train, test. So the ranks follow from the counts, and a report
+    of a million rows is not read whole.
+    """
+    summary = Summary.model_validate(report.summary)
+    splits, first = summary.splits, summary.conflicts
+    valid, test = (splits[name].images if name in splits else 0 for name in HELD_OUT)
+    total = count_rows(store, report.loss_key)
+    chosen = min(count, valid + test)
+    places = [place * (valid + test) // chosen for place in range(chosen)]
+    ranks = [first + place if place < valid else total - valid - test + place for place in places]
+    pages = (read_page(store, report.loss_key, start=rank, count=1) for rank in ranks)
+    rows = [row for page in pages for row in page if row.split in HELD_OUT]
+    return rows or list(islice(_held_out(store, report), count))
+
+
+def ask_about(
+    store: Store, rows: Sequence[ReportRow], *, ask: Callable[[bytes], Classified]
+) -> list[Answer]:
+    """Ask about the original stored files of these rows."""
+    return [
+        Answer(
+            sha256=row.sha256,
+            reported=tuple(zip(row.top_classes, row.top_probabilities, strict=True)),
+            answered=_answered(store.get(image_key(row.sha256)), ask),
+        )
+        for row in rows
+    ]
+
+
+def pair_with_champion(
+    store: Store, champion: Report, challenger: Report, *, names: Mapping[int, str]
+) -> list[ClassPair]:
+    """Count per class who was right, on the images held out from both; the newest labels count."""
+    predicted = {row.sha256: row.predicted for row in _held_out(store, champion)}
+    rights: dict[int, list[tuple[bool, bool]]] = {}
+    for row in _held_out(store, challenger):
+        if row.label is not None and row.sha256 in predicted:
+            right = (predicted[row.sha256] == row.label, row.predicted == row.label)
+            rights.setdefault(row.label, []).append(right)
+    return [
+        _class_pair(names.get(label, f"class {label}"), rights[label]) for label in sorted(rights)
+    ]
+
+
+def images_to_ask(gates: Sequence[Gate]) -> int:
+    """Return how many images the parity gates want."""
+    return max((gate.images for gate in gates if isinstance(gate, Parity)), default=0)
+
+
+def compares(gates: Sequence[Gate]) -> bool:
+    """Tell whether a gate looks at the champion."""
+    return any(isinstance(gate, NotWorseThanChampion | NoClassFalls) for gate in gates)
+
+
+def _held_out(store: Store, report: Report) -> Iterator[ReportRow]:
+    return (row for row in iter_rows(store, report.loss_key) if row.split in HELD_OUT)
+
+
+def _answered(picture: bytes, ask: Callable[[bytes], Classified]) -> dict[int, float]:
+    try:
+        answer = ask(picture)
+    except PictureRefusedError:
+        # The trainer read this picture: that the server cannot is a finding, not an accident.
+        return {}
+    return {entry.class_id: entry.probability for entry in answer.predictions}
+
+
+def _class_pair(name: str, rights: Sequence[tuple[bool, bool]]) -> ClassPair:
+    return ClassPair(
+        name=name,
+        images=len(rights),
+        champion_right=sum(champion for champion, _ in rights),
+        challenger_right=sum(challenger for _, challenger in rights),
+        fixed=sum(challenger and not champion for champion, challenger in rights),
+        broken=sum(champion and not challenger for champion, challenger in rights),
+    )

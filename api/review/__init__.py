@@ -1,0 +1,1 @@
+"""A queue over one report, decided by people."""

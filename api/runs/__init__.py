@@ -1,0 +1,1 @@
+"""Version + recipe + seed becomes a training job."""

@@ -1,0 +1,111 @@
+"""A project's own recipes beside bearloop's named ones."""
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from api import audit
+from api.access import Caller
+from api.errors import ConflictError, UnprocessableError
+from api.runs.recipes import NAMED, BrokenRecipeError, check_whole, stored_recipe
+from api.runs.schemas import RecipeView
+from api.tables import Recipe as RecipeRow
+from bearloop.contract.recipes import Recipe
+
+
+class UnknownRecipeError(UnprocessableError):
+    """Neither bearloop nor the project has a recipe of this name."""
+
+    code = "unknown_recipe"
+    title = "Unknown recipe"
+
+
+class WrongRecipeError(UnprocessableError):
+    """No trainer could follow the recipe."""
+
+    code = "wrong_recipe"
+    title = "Wrong recipe"
+
+
+class RecipeExistsError(ConflictError):
+    """The name stands for other steps already."""
+
+    code = "recipe_exists"
+    title = "Recipe exists"
+
+
+def list_recipes(session: Session, caller: Caller) -> list[RecipeView]:
+    """List bearloop's named recipes, then the project's own by name."""
+    rows = session.scalars(
+        select(RecipeRow).where(RecipeRow.project_id == caller.project_id).order_by(RecipeRow.name)
+    )
+    named = [RecipeView.of(recipe, own=False) for recipe in NAMED.values()]
+    return [*named, *(RecipeView.of(_read(row.body), own=True) for row in rows)]
+
+
+def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
+    """Store the project's recipe; the same one again changes nothing, another one is refused."""
+    checked(recipe)
+    if recipe.name in NAMED:
+        raise _exists(recipe, "bearloop's own")
+    added = session.scalar(
+        insert(RecipeRow)
+        .values(
+            project_id=caller.project_id,
+            name=recipe.name,
+            body=recipe.model_dump(mode="json"),
+            created_by=caller.name,
+        )
+        .on_conflict_do_nothing()
+        .returning(RecipeRow.name)
+    )
+    if added:
+        target, digest = f"{caller.project}/recipes/{recipe.name}", recipe.digest()
+        audit.record(session, caller, "add recipe", target=target, digest=digest)
+    elif find_recipe(session, caller, recipe.name) != recipe:
+        raise _exists(recipe, "the project's")
+    return RecipeView.of(recipe, own=True)
+
+
+def find_recipe(session: Session, caller: Caller, name: str) -> Recipe:
+    """Return the recipe of this name; raises UnknownRecipeError."""
+    if name in NAMED:
+        return NAMED[name]
+    row = session.get(RecipeRow, (caller.project_id, name))
+    if row is None:
+        raise UnknownRecipeError(
+            f"there is no recipe {name!r}",
+            field="recipe",
+            value=name,
+            way_out=f"take {' or '.join(NAMED)}, one that GET …/recipes lists, or give the steps",
+        )
+    return _read(row.body)
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """Return the recipe when a trainer can follow it; raises WrongRecipeError."""
+    try:
+        check_whole(recipe)
+    except BrokenRecipeError as error:
+        raise _wrong(error) from error
+    return recipe
+
+
+def _read(body: object) -> Recipe:
+    try:
+        return stored_recipe(body)
+    except BrokenRecipeError as error:
+        raise _wrong(error) from error
+
+
+def _wrong(error: BrokenRecipeError) -> WrongRecipeError:
+    return WrongRecipeError(str(error), field=error.field, value=error.value, way_out=error.way_out)
+
+
+def _exists(recipe: Recipe, whose: str) -> RecipeExistsError:
+    return RecipeExistsError(
+        f"{recipe.name} is {whose} recipe already, with other steps",
+        field="name",
+        value=recipe.name,
+        way_out="runs refer to recipes by name: give yours another one",
+    )

@@ -1,0 +1,187 @@
+"""What the routes of runs take and give."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.runs.recipes import Changes
+from api.tables import Dataset, Job, Report, Run, Version
+from api.tracking import run_page
+from bearloop.contract.jobs import Problem, Progress
+from bearloop.contract.recipes import Recipe
+from bearloop.contract.report import Metric, SplitName, Summary
+from bearloop.contract.runs import RunSpec
+
+MOST_SEEDS = 20
+
+
+class NewRun(Changes):
+    """What to train: a version, a recipe by name or in full, and a seed or several."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset: str
+    version: int | None = Field(default=None, ge=1, description="Absent: the newest.")
+    recipe: str | Recipe = "fine-tune"
+    seed: int = Field(default=42, ge=0, le=2**31 - 1 - MOST_SEEDS)
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="So many runs, with seeds counted up from `seed`: their spread shows how "
+        "much of a difference is chance.",
+    )
+    device: Literal["cuda", "cpu", "auto"] = "auto"
+
+
+class SplitMetrics(BaseModel):
+    """How often the model is wrong on one split."""
+
+    images: int
+    error: Metric
+    tta_error: Metric | None
+    """With test-time augmentation."""
+    log_loss: float
+
+
+class RunView(BaseModel):
+    """A run: what is trained on what, how far it is, and what came of it."""
+
+    number: int
+    dataset: str
+    version: int
+    recipe: str
+    model: str
+    weights: str
+    seed: int
+    state: str
+    """queued, launched, running, done, failed or cancelled."""
+    reason: str | None
+    """Why it waits, or why it failed."""
+    problem: Problem | None
+    """What was wrong with the input, and the way out."""
+    cancel_asked: bool
+    launches: int
+    """How often it was begun; it goes on from its newest checkpoint."""
+    progress: Progress | None
+    device: str | None
+    """The one that was used."""
+    seconds: dict[str, float] | None
+    """Time of each stage, by name."""
+    metrics: dict[SplitName, SplitMetrics] | None
+    """By split, each with its 95 % interval."""
+    bundle_digest: str | None
+    mlflow_url: str | None
+    """The run's page."""
+    mlflow_version: str | None
+    """Version of the registered model."""
+    created_at: datetime
+    created_by: str
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class StartedRuns(BaseModel):
+    """The runs that were queued, one for each seed."""
+
+    items: list[RunView]
+
+
+class RecipeView(BaseModel):
+    """A recipe, complete."""
+
+    name: str
+    own: bool
+    """The project's; otherwise bearloop's."""
+    digest: str
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, recipe: Recipe, *, own: bool) -> "RecipeView":
+        """Show a recipe."""
+        return cls(name=recipe.name, own=own, digest=recipe.digest(), recipe=recipe)
+
+
+class RunFilter(BaseModel):
+    """Which page of which runs."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset: str | None = Field(default=None, description="Only runs on this dataset's versions.")
+    state: str | None = Field(default=None, description="Only runs in this state.")
+    cursor: str | None = Field(default=None, description="`next` of the page before.")
+    limit: int = Field(default=100, ge=1, le=1000, description="Most items of this page.")
+
+
+AskedRuns = Annotated[RunFilter, Query()]
+
+
+class LogView(BaseModel):
+    """The end of what a launch of the run printed."""
+
+    launch: int
+    text: str
+
+
+class RunParts(BaseModel):
+    """The rows that a view of a run is made of."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    run: Run
+    job: Job
+    version: Version
+    dataset: Dataset
+    report: Report | None
+
+
+def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
+    """Show a run."""
+    run, job = parts.run, parts.job
+    spec = RunSpec.model_validate(job.spec)
+    page = None
+    if run.mlflow_run_id and run.mlflow_experiment_id:
+        page = run_page(tracking_url, run.mlflow_experiment_id, run.mlflow_run_id)
+    return RunView(
+        number=run.number,
+        dataset=parts.dataset.name,
+        version=parts.version.number,
+        recipe=run.recipe,
+        model=spec.recipe.model,
+        weights=spec.recipe.weights,
+        seed=run.seed,
+        state=job.state,
+        reason=job.reason,
+        problem=_record(Problem, job.problem),
+        cancel_asked=job.cancel_asked,
+        launches=job.launch,
+        progress=_record(Progress, job.progress),
+        device=run.device,
+        seconds=run.seconds,
+        metrics=_metrics(parts.report),
+        bundle_digest=run.bundle_digest,
+        mlflow_url=page,
+        mlflow_version=run.mlflow_version,
+        created_at=run.created_at,
+        created_by=run.created_by,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _record(kind: Any, content: dict[str, Any] | None) -> Any:
+    return None if content is None else kind.model_validate(content)
+
+
+def _metrics(report: Report | None) -> dict[SplitName, SplitMetrics] | None:
+    if report is None:
+        return None
+    splits = Summary.model_validate(report.summary).splits
+    return {
+        split: SplitMetrics(
+            images=figures.images,
+            error=figures.error,
+            tta_error=figures.tta_error,
+            log_loss=figures.log_loss,
+        )
+        for split, figures in splits.items()
+    }

@@ -1,0 +1,133 @@
+"""`python -m api.worker`: builds what the steps need, and makes steps until SIGTERM."""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from uuid import uuid4
+
+from api.cluster.processes import ProcessCluster, ProcessRules
+from api.cluster.protocol import Cluster
+from api.database import Database
+from api.imports.ingest import ImportKind
+from api.jobs.reconcile import (
+    Workplace,
+    claim_job,
+    give_back,
+    reconcile_job,
+    remove_strays,
+)
+from api.promotion import reconcile as promotion
+from api.runs.kind import RunKind
+from api.settings import Settings, inherited_environment, limit_mlflow, settings
+from api.tracking import TrackingServer
+from bearloop.store import open_store
+
+log = logging.getLogger("worker")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a worker does, over and over."""
+
+    place: Workplace
+    ending: Event
+    """Set when it should end."""
+
+    def work(self) -> None:
+        """Make steps until the end is asked for; an error costs one step, and is logged."""
+        next_sweep = time.monotonic()
+        while not self.ending.is_set():
+            jobs_due = self._safely(self._step_job)
+            endpoints_due = self._safely(self._step_endpoint)
+            if time.monotonic() >= next_sweep:
+                self._safely(self._sweep)
+                next_sweep = time.monotonic() + self.place.settings.sweep.total_seconds()
+            if not (jobs_due or endpoints_due or self.ending.is_set()):
+                self.place.cluster.wait(self.place.settings.poll)
+
+    def _step_job(self) -> bool:
+        job = claim_job(self.place)
+        if job is None:
+            return False
+        try:
+            reconcile_job(self.place, job)
+        except Exception as error:
+            log.exception("job %s: the step failed; it waits and is tried again", job.id)
+            give_back(self.place, job, f"the worker tries again: {error}")
+        return True
+
+    def _step_endpoint(self) -> bool:
+        place = self.place
+        return promotion.step(
+            place.database, place.cluster, place.store, settings=place.settings, owner=place.owner
+        )
+
+    def _sweep(self) -> bool:
+        for name in remove_strays(self.place):
+            log.warning("removed %s, which had no right to be there", name)
+        return True
+
+    def _safely(self, step: Callable[[], bool]) -> bool:
+        try:
+            return step()
+        except Exception:
+            log.exception("a step failed; the worker goes on")
+            return False
+
+
+def main() -> None:
+    """Work until SIGTERM; the step in hand is ended first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    given = settings()
+    limit_mlflow(given.mlflow_timeout)
+    ending = Event()
+    cluster = build_cluster(given)
+    place = build_workplace(given, cluster)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    log.info("%s works", place.owner)
+    Worker(place, ending).work()
+    place.database.close()
+    log.info("%s ended", place.owner)
+
+
+def build_cluster(given: Settings) -> Cluster:
+    """Build the cluster that the settings name."""
+    if given.cluster != "processes":
+        raise ValueError(f"BEARLOOP_CLUSTER is {given.cluster!r}: expected `processes`")
+    rules = ProcessRules(
+        inherited=inherited_environment(),
+        at_once=given.processes_at_once,
+        grace=given.stop_grace,
+    )
+    return ProcessCluster(Path(given.work_folder), rules)
+
+
+def build_workplace(given: Settings, cluster: Cluster) -> Workplace:
+    """Wire the steps on jobs."""
+    database, store = Database(given.database_url), open_store(given.store_url)
+    tracking = TrackingServer(given.tracking_url)
+    kinds = (ImportKind(store), RunKind(database, tracking))
+    return Workplace(
+        owner=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
+        settings=given,
+        database=database,
+        store=store,
+        cluster=cluster,
+        kinds={kind.name: kind for kind in kinds},
+    )
+
+
+if __name__ == "__main__":
+    main()

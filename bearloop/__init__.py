@@ -1,0 +1,1 @@
+"""What every bearloop program shares: contract, store, fetch, preprocess, bundle, client, cli."""

@@ -1,0 +1,1 @@
+"""The command line: each step of the life as a command, over the SDK."""

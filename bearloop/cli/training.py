@@ -1,0 +1,172 @@
+"""`train`, `runs` and `report`: from a version to a model, and what it says."""
+
+from statistics import median, stdev
+from typing import Annotated
+
+import typer
+
+from bearloop.cli.login import connect
+from bearloop.cli.output import (
+    Json,
+    hint,
+    interval,
+    job_bar,
+    percent,
+    print_json,
+    print_table,
+    said,
+    shown,
+)
+from bearloop.client import Client
+from bearloop.client.views import ReportView, RunView
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this page."""
+    app.command()(train)
+    app.command()(runs)
+    app.command()(report)
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    *,
+    version: Annotated[int | None, typer.Option(help="Default: the newest.")] = None,
+    recipe: Annotated[str, typer.Option(help="GET /recipes lists them.")] = "fine-tune",
+    model: Annotated[str | None, typer.Option(help="A torchvision classifier.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, file: or s3:")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of the recipe's last fit stage.")] = None,
+    size: Annotated[int | None, typer.Option(help="Of the model's input, in pixels.")] = None,
+    seed: Annotated[int, typer.Option()] = 42,
+    seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
+    device: Annotated[str, typer.Option(help="cuda, cpu or auto.")] = "auto",
+    wait: Annotated[bool, typer.Option(help="Until the run has ended.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a frozen version."""
+    client = connect()
+    changes = {"model": model, "weights": weights, "epochs": epochs, "size": size}
+    given = {name: value for name, value in changes.items() if value is not None}
+    started = client.runs.start(
+        dataset, version, recipe=recipe, seed=seed, seeds=seeds, device=device, **given
+    )
+    ended = [_ended(client, run) for run in started] if wait else started
+    first = ended[0].number
+    if as_json:
+        print_json(ended)
+        return
+    for run in ended:
+        said.print(f"run {run.number}, seed {run.seed}: {run.why}", markup=False)
+    if not wait:
+        hint(f"bearloop runs {first} --wait")
+        return
+    _print_errors(ended)
+    hint(f"bearloop report {first}, or bearloop review open {first}")
+
+
+def runs(
+    number: Annotated[int | None, typer.Argument(help="One run; absent: all.")] = None,
+    *,
+    wait: Annotated[bool, typer.Option(help="Until it has ended.")] = False,
+    cancel: Annotated[bool, typer.Option(help="Ask it to end.")] = False,
+    logs: Annotated[bool, typer.Option(help="Print what it printed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List runs, or show, await or cancel one."""
+    client = connect()
+    if number is None:
+        _print_runs(list(client.runs.list()), as_json=as_json)
+        return
+    if logs:
+        _print_log(client.runs.logs(number), number, as_json=as_json)
+        return
+    run = client.runs.cancel(number) if cancel else client.runs.get(number)
+    run = _ended(client, run) if wait else run
+    if as_json:
+        print_json(run)
+        return
+    said.print(f"run {number}: {run.why}", markup=False)
+    hint(f"bearloop report {number}" if run.state == "done" else f"bearloop runs {number} --wait")
+
+
+def report(
+    number: Annotated[int, typer.Argument(help="The run's number.")], as_json: Json = False
+) -> None:
+    """Show a run's figures, most confused classes and top losses."""
+    client = connect()
+    figures = client.runs.report(number)
+    if as_json:
+        print_json(figures)
+        return
+    _print_figures(figures)
+    pairs = client.runs.most_confused(number)[:10]
+    rows = [[pair["label"], pair["predicted"], pair["count"]] for pair in pairs]
+    print_table("most confused", rows, columns=["label", "predicted", "times"])
+    first = zip(range(10), client.runs.images(number), strict=False)
+    losses = [
+        [i["sha256"][:12], i["split"], i["label"] or "conflict", i["predicted"], _loss(i["loss"])]
+        for _, i in first
+    ]
+    print_table("top losses", losses, columns=["image", "split", "label", "predicted", "loss"])
+    hint(f"bearloop review open {number}")
+
+
+def _ended(client: Client, run: RunView) -> RunView:
+    with job_bar(f"run {run.number}") as show:
+        return client.runs.wait(run.number, show=show)
+
+
+def _print_runs(found: list[RunView], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = [[run.number, run.recipe, run.seed, run.state, run.device] for run in found]
+    print_table("runs", rows, columns=["run", "recipe", "seed", "state", "device"])
+    hint("bearloop runs RUN, or bearloop report RUN")
+
+
+def _print_log(text: str, number: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"run": number, "text": text})
+        return
+    shown.print(text, markup=False, soft_wrap=True)
+    hint(f"bearloop runs {number}")
+
+
+def _print_errors(runs: list[RunView]) -> None:
+    """Print each run's error by split, and, of several seeds, their spread."""
+    found = [(run, split, m) for run in runs for split, m in (run.metrics or {}).items()]
+    rows = [
+        [run.number, run.seed, split, m.images, percent(m.error.value), interval(m.error)]
+        for run, split, m in found
+    ]
+    columns = ["run", "seed", "split", "images", "error", "95 % interval"]
+    print_table("error", rows, columns=columns)
+    if len(runs) > 1:
+        _print_spread([(split, m.error.value) for _, split, m in found])
+
+
+def _print_spread(errors: list[tuple[str, float]]) -> None:
+    rows = []
+    for split in dict.fromkeys(split for split, _ in errors):
+        seen = [error for name, error in errors if name == split]
+        rows.append([split, len(seen), *map(percent, _spread(seen))])
+    columns = ["split", "seeds", "median", "least", "most", "standard deviation"]
+    print_table("spread of the error", rows, columns=columns)
+
+
+def _spread(seen: list[float]) -> tuple[float, ...]:
+    return median(seen), min(seen), max(seen), stdev(seen)
+
+
+def _print_figures(figures: ReportView) -> None:
+    rows = [
+        [split, f.images, percent(f.error.value), interval(f.error)]
+        for split, f in figures.splits.items()
+    ]
+    title = f"run {figures.run} on {figures.dataset} version {figures.version}"
+    print_table(title, rows, columns=["split", "images", "error", "95 % interval"])
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,63 @@
+"""Runs: train, watch, and read what a run says."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bearloop.client.connection import Connection, place
+from bearloop.client.views import ComparisonView, ReportView, RunView
+from bearloop.client.waiting import JobFailedError, wait_until_ended
+
+
+class Runs:
+    """The project's runs."""
+
+    def __init__(self, connection: Connection, below: str) -> None:
+        self._connection = connection
+        self._path = f"{below}/runs"
+
+    def start(self, dataset: str, version: int | None = None, **asked: Any) -> list[RunView]:
+        """Queue a run, or with `seeds=n` several; further fields as `POST /runs` has them."""
+        body = {"dataset": dataset, "version": version, **asked}
+        answer = self._connection.post(self._path, body)
+        return [RunView.model_validate(run) for run in answer["items"]]
+
+    def get(self, number: int) -> RunView:
+        """Return one run as it stands."""
+        return RunView.model_validate(self._connection.get(place(self._path, number)))
+
+    def list(self) -> Iterator[RunView]:
+        """Walk all runs, newest first."""
+        return map(RunView.model_validate, self._connection.items(self._path))
+
+    def wait(self, number: int, *, show: Callable[[RunView], None] | None = None) -> RunView:
+        """Wait until a run is done; raises JobFailedError with the reason when it is not."""
+        ended = wait_until_ended(lambda: self.get(number), show=show)
+        if ended.state != "done":
+            raise JobFailedError(f"run {number}: {ended.why}")
+        return ended
+
+    def cancel(self, number: int) -> RunView:
+        """Ask a run to end."""
+        return RunView.model_validate(self._connection.post(place(self._path, number, "cancel")))
+
+    def logs(self, number: int) -> str:
+        """Return what the run's newest attempt printed."""
+        return str(self._connection.get(place(self._path, number, "logs"))["text"])
+
+    def report(self, number: int) -> ReportView:
+        """Return the run's figures per split."""
+        return ReportView.model_validate(self._connection.get(place(self._path, number, "report")))
+
+    def most_confused(self, number: int, *, least: int = 1) -> tuple[dict[str, Any], ...]:
+        """Return pairs of classes by how often one was taken for the other."""
+        answer = self._connection.get(place(self._path, number, "most-confused"), min=least)
+        return tuple(answer["pairs"])
+
+    def images(self, number: int, *, order: str = "loss") -> Iterator[dict[str, Any]]:
+        """Walk what the run says of every image, in the order of loss or label_issue."""
+        return self._connection.items(place(self._path, number, "images"), order=order)
+
+    def compare(self, a: int, b: int) -> ComparisonView:
+        """Compare two runs on the same images."""
+        answer = self._connection.get(place(self._path, "compare"), a=a, b=b)
+        return ComparisonView.model_validate(answer)

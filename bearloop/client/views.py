@@ -1,0 +1,267 @@
+"""What the API answers, typed; a field the client does not know is passed over."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+ENDED = {"done", "failed", "cancelled"}
+"""Job states after which nothing more happens."""
+
+
+class View(BaseModel):
+    """An answer of the API; a newer API may say more."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class JobFailure(View):
+    """Why a job's input was refused."""
+
+    code: str
+    detail: str
+    field: str | None = None
+    value: str | None = None
+    way_out: str | None = None
+
+
+class JobProgress(View):
+    """How far a job is."""
+
+    stage: str
+    done: int
+    total: int | None = None
+    message: str = ""
+    numbers: dict[str, float] = {}
+
+
+class DatasetView(View):
+    """A dataset."""
+
+    name: str
+    seed: int
+    valid_share: float
+    test_share: float
+
+
+class JobView(View):
+    """What imports and runs have in common: a job that waits, runs and ends."""
+
+    number: int
+    state: str
+    reason: str | None = None
+    problem: JobFailure | None = None
+    progress: JobProgress | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more happens."""
+        return self.state in ENDED
+
+    @property
+    def why(self) -> str:
+        """State, reason and way out in one sentence, for people."""
+        if self.problem is None:
+            return f"{self.state}: {self.reason}" if self.reason else self.state
+        hint = f"; {self.problem.way_out}" if self.problem.way_out else ""
+        return f"{self.state}: {self.problem.detail}{hint}"
+
+
+class ImportView(JobView):
+    """An import."""
+
+    stored: int | None = None
+    duplicates: int | None = None
+    refused: int | None = None
+    conflicts: int | None = None
+
+
+class LedgerLineView(View):
+    """What became of one source."""
+
+    position: int
+    location: str
+    class_name: str | None = None
+    status: str
+    code: str | None = None
+    detail: str | None = None
+    sha256: str | None = None
+
+
+class VersionView(View):
+    """A frozen version."""
+
+    number: int
+    digest: str
+    counts: dict[str, Any]
+
+
+class MetricView(View):
+    """A share with its 95 % interval and the number of images under it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+class SplitMetricsView(View):
+    """How often a run's model is wrong on one split."""
+
+    images: int
+    error: MetricView
+    tta_error: MetricView | None
+    log_loss: float
+
+
+class RunView(JobView):
+    """A run."""
+
+    dataset: str
+    version: int
+    recipe: str
+    seed: int
+    device: str | None = None
+    seconds: dict[str, float] | None = None
+    metrics: dict[str, SplitMetricsView] | None = None
+    """By split; None until the run is done."""
+    bundle_digest: str | None = None
+    mlflow_url: str | None = None
+    mlflow_version: str | None = None
+
+
+class FiguresView(View):
+    """The figures of one split."""
+
+    images: int
+    error: MetricView
+    log_loss: float
+    tta_error: MetricView | None
+
+
+class ReportView(View):
+    """The figures of one run."""
+
+    run: int
+    dataset: str
+    version: int
+    classes: tuple[str, ...]
+    splits: dict[str, FiguresView]
+    conflicts: int
+
+
+class PairedView(View):
+    """Two runs under one set of labels; `p` by the exact McNemar test."""
+
+    images: int
+    error_a: MetricView
+    error_b: MetricView
+    p: float
+    fixed: int
+    broken: int
+
+
+class ComparisonView(View):
+    """Run a against run b on the same images."""
+
+    a: int
+    b: int
+    split: str
+    images: int
+    old_labels: PairedView
+    cleaned_labels: PairedView
+
+
+class ReviewView(View):
+    """A review."""
+
+    number: int
+    run: int
+    dataset: str
+    version: int
+    order: str
+    screen_size: int
+    state: str
+    images: int
+    decided: int
+    cleaned_version: int | None
+    retraining_run: int | None
+
+
+class ScreenImage(View):
+    """One of the images of a screen."""
+
+    rank: int
+    sha256: str
+    split: str
+    label: str | None
+    """None for a conflict."""
+    predicted: str
+    confidence: float
+    loss: float | None
+    label_issue: float
+
+
+class ScreenView(View):
+    """Some images, claimed by the caller; without images when none is free."""
+
+    screen: str | None
+    lease_until: datetime | None
+    choices: tuple[str, ...]
+    images: tuple[ScreenImage, ...]
+
+
+class ClosedView(View):
+    """What closing a review did."""
+
+    review: ReviewView
+    version: int
+    digest: str
+    written: dict[str, int]
+    conflicts: tuple[dict[str, Any], ...]
+    retraining_run: int | None
+
+
+class EndpointView(View):
+    """An endpoint."""
+
+    name: str
+    public: bool
+    ready: bool
+    url: str | None
+    bundle: str | None
+
+
+class EndpointStatus(View):
+    """What should answer, and what really does."""
+
+    name: str
+    should_serve: str | None
+    serves: str | None
+    ready: bool
+    url: str | None
+    reason: str | None
+
+
+class GateView(View):
+    """A gate's judgement."""
+
+    name: str
+    passed: bool
+    words: str
+
+
+class PromotionView(View):
+    """Bringing one run's bundle to an endpoint."""
+
+    number: int
+    run: int
+    bundle: str
+    state: str
+    reason: str | None
+    results: tuple[GateView, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the promotion is decided."""
+        return self.state not in {"checking", "rolling_out"}

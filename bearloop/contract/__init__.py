@@ -1,0 +1,1 @@
+"""Frozen records that cross a program's boundary; pure: nothing here talks to the world."""

@@ -1,0 +1,91 @@
+"""What a training job is told, and what it answers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from bearloop.contract.recipes import Recipe
+from bearloop.contract.record import ClassEntry, Record
+from bearloop.contract.report import Summary
+
+
+class Tracking(Record):
+    """Where the run is logged; the worker made the MLflow run before the job starts."""
+
+    run_id: str
+    """MLflow's id of the run."""
+    experiment: str
+
+
+class RunSpec(Record):
+    """Everything a training job needs; no default is read later."""
+
+    kind: Literal["run"] = "run"
+    job: str
+    project: str
+    run: int
+    """The run's number in its project."""
+    version_digest: str
+    manifest_key: str
+    """Parquet file of the version's manifest, relative to the project's prefix."""
+    classes: tuple[ClassEntry, ...]
+    """In the order of the model's outputs."""
+    recipe: Recipe
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+    device: Literal["cuda", "cpu", "auto"] = "auto"
+    checkpoint_every: int = Field(default=1, ge=1)
+    """Epochs between two checkpoints."""
+    code_version: str
+    """Of bearloop, as given to MLflow and the bundle."""
+    tracking: Tracking | None = None
+    """None when rerun outside the platform."""
+
+
+class RunOutput(Record):
+    """What a training job answers."""
+
+    kind: Literal["run"] = "run"
+    device: str
+    """The device that was used, e.g. `cpu` or `cuda:0 NVIDIA H200`."""
+    seconds: dict[str, float]
+    """Time of each stage, by name, in seconds."""
+    summary: Summary
+    report_keys: dict[Literal["loss", "label_issue"], str]
+    """Parquet files of the report, one sorted in each order."""
+    curves_key: str
+    """JSON of `Curves`."""
+    bundle_digest: str
+    bundle_prefix: str
+    """`bundles/<digest>/`"""
+    mlflow_model: str | None
+    """Artifact path of the ONNX-flavour model in the MLflow run; None when not tracked."""
+
+
+class EpochPoint(Record):
+    """One epoch of a fit stage."""
+
+    stage: str
+    epoch: int
+    """From 1, counted over all fit stages."""
+    train_loss: float
+    valid_loss: float
+    error_rate: float
+    seconds: float
+
+
+class StepPoint(Record):
+    """One optimiser step."""
+
+    step: int
+    """From 1, counted over all fit stages."""
+    loss: float
+    lr: float
+    """Of the head."""
+    momentum: float
+
+
+class Curves(Record):
+    """What the lesson's `recorder` shows."""
+
+    epochs: tuple[EpochPoint, ...]
+    steps: tuple[StepPoint, ...]

@@ -1,0 +1,23 @@
+"""How sure a counted share is: Wilson's interval, which holds for few images and for 0 errors."""
+
+from math import sqrt
+from typing import Final
+
+from bearloop.contract.report import Metric
+
+Z_95: Final = 1.959963984540054
+"""Quantile of the normal distribution for a two-sided interval of 95 %."""
+
+
+def wilson(count: int, n: int) -> Metric:
+    """Return the share `count / n` with its 95 % interval (Wilson 1927); n is at least 1."""
+    if not 0 <= count <= n or n == 0:
+        raise ValueError(f"count {count} of n {n}: expected 0 <= count <= n and n >= 1")
+    share = count / n
+    squeeze = 1 + Z_95**2 / n
+    centre = (share + Z_95**2 / (2 * n)) / squeeze
+    half = Z_95 * sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / squeeze
+    # At 0 and at n errors one end is exact; rounding must not put it beside the share.
+    low = 0.0 if count == 0 else centre - half
+    high = 1.0 if count == n else centre + half
+    return Metric(value=share, low=low, high=high, n=n)

@@ -1,0 +1,1 @@
+"""The import job: fetch or read sources, verify, hash, store."""

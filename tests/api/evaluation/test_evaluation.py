@@ -1,0 +1,213 @@
+"""What a run says of its images, asked over REST."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from api.database import Database
+from api.tables import Project
+from bearloop.store import FolderStore
+from tests.api.evaluation.trained import Seen, Trained, add_run, bears, sha, train
+
+RUN = "/v1/projects/zoo/runs/1"
+PATHS = (
+    f"{RUN}/report",
+    f"{RUN}/confusion",
+    f"{RUN}/most-confused",
+    f"{RUN}/images",
+    f"{RUN}/noise",
+    "/v1/projects/zoo/runs/compare?a=1&b=1",
+)
+IMAGES = (
+    Seen("a", 0, 0),
+    Seen("b", 0, 1, p_label=0.2, label_issue=0.8),
+    Seen("c", 0, 1, p_label=0.1, label_issue=0.9),
+    Seen("d", 1, 2, p_label=0.3, label_issue=0.7),
+    Seen("e", 2, 2, split="train"),
+    Seen("f", None, 1),
+)
+
+
+@pytest.fixture
+def trained(database: Database, store: FolderStore, project: Project) -> Trained:
+    return train(database, store, project, IMAGES)
+
+
+def get(client: TestClient, path: str) -> Any:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_anonymous(client: TestClient, trained: Trained) -> None:
+    client.headers.pop("Authorization")
+    for path in PATHS:
+        assert client.get(path).status_code == 401, path
+
+
+def test_a_viewer_may_look_and_a_stranger_learns_nothing(
+    callers: Callable[[str], TestClient], trained: Trained
+) -> None:
+    for path in PATHS:
+        assert callers("viewer").get(path).status_code == 200, path
+        assert callers("stranger").get(path).status_code == 404, path
+
+
+def test_a_run_without_a_report_says_so(
+    client: TestClient, database: Database, trained: Trained
+) -> None:
+    with database.transaction() as session:
+        session.execute(text("delete from report"))
+    for path in PATHS:
+        problem = client.get(path).json()
+        assert problem["code"] == "no_report", path
+        assert "poll" in problem["way_out"]
+        other = path.replace("/1", "/9").replace("=1", "=9")
+        assert client.get(other).json()["code"] == "unknown_run", path
+
+
+class TestReport:
+    def test_figures_come_with_their_intervals(self, client: TestClient, trained: Trained) -> None:
+        report = get(client, f"{RUN}/report")
+        assert report["classes"] == ["black", "grizzly", "teddy"]
+        assert report["dataset"] == "bears"
+        assert report["version"] == 1
+        assert report["conflicts"] == 1
+        error = report["splits"]["valid"]["error"]
+        assert error["value"] == 0.75
+        assert error["n"] == 4
+        assert 0 < error["low"] < 0.75 < error["high"] < 1
+
+
+class TestConfusion:
+    def test_the_matrix_is_in_class_order(self, client: TestClient, trained: Trained) -> None:
+        found = get(client, f"{RUN}/confusion?split=valid")
+        assert found["matrix"] == [[1, 2, 0], [0, 0, 1], [0, 0, 0]]
+        assert get(client, f"{RUN}/confusion")["split"] == "valid"
+
+    def test_a_split_without_images_names_those_there_are(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        problem = client.get(f"{RUN}/confusion?split=test").json()
+        assert problem["code"] == "empty_split"
+        assert "valid, train" in problem["way_out"]
+
+    def test_most_confused_lists_pairs_from_the_most_frequent(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        assert get(client, f"{RUN}/most-confused")["pairs"] == [
+            {"label": "black", "predicted": "grizzly", "count": 2},
+            {"label": "grizzly", "predicted": "teddy", "count": 1},
+        ]
+        assert len(get(client, f"{RUN}/most-confused?min=2")["pairs"]) == 1
+        assert client.get(f"{RUN}/most-confused?min=0").status_code == 422
+
+
+class TestImages:
+    def test_the_most_doubtful_labels_come_first_conflicts_before_them(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        items = get(client, f"{RUN}/images")["items"]
+        assert [one["sha256"] for one in items[:4]] == [sha(name) for name in "fcbd"]
+        assert items[0]["label"] is None
+        assert items[1]["label"] == "black"
+        assert items[1]["predicted"] == "grizzly"
+        assert items[1]["thumbnail"].endswith(f"/datasets/bears/images/{sha('c')}/thumbnail")
+
+    def test_pages_follow_each_other_without_gap_or_repeat(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        seen, cursor = [], ""
+        while cursor is not None:
+            page = get(client, f"{RUN}/images?order=loss&limit=2{cursor and f'&cursor={cursor}'}")
+            seen += [one["rank"] for one in page["items"]]
+            cursor = page.get("next")
+        assert seen == list(range(6))
+
+    def test_a_split_is_listed_alone(self, client: TestClient, trained: Trained) -> None:
+        items = get(client, f"{RUN}/images?split=train")["items"]
+        assert [one["sha256"] for one in items] == [sha("e")]
+
+    def test_a_cursor_of_another_list_is_refused(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        assert client.get(f"{RUN}/images?cursor=zz").json()["code"] == "bad_cursor"
+
+
+class TestLongReport:
+    def test_pages_of_one_split_cross_row_groups(
+        self, client: TestClient, database: Database, store: FolderStore, project: Project
+    ) -> None:
+        images = bears(2600)
+        train(database, store, project, images)
+        for order in ("loss", "label_issue"):
+            for split in ("valid", "train", "test"):
+                seen, cursor = [], ""
+                while cursor is not None:
+                    more = cursor and f"&cursor={cursor}"
+                    path = f"{RUN}/images?order={order}&split={split}&limit=1000{more}"
+                    page = get(client, path)
+                    seen += [one["sha256"] for one in page["items"]]
+                    cursor = page.get("next")
+                assert len(seen) == len(set(seen))
+                assert set(seen) == {one.sha256 for one in images if one.split == split}
+
+
+class TestNoise:
+    def test_each_class_tells_its_wrong_share_and_where_it_leaks(
+        self, client: TestClient, database: Database, store: FolderStore, project: Project
+    ) -> None:
+        good = [Seen(f"g{at}", at % 3, at % 3) for at in range(60)]
+        leaks = [Seen(f"w{at}", 0, 1, p_label=0.02) for at in range(10)]
+        train(database, store, project, [*good, *leaks])
+        black, grizzly, _ = get(client, f"{RUN}/noise")["classes"]
+        assert black["shape"] == "biased"
+        assert black["wrong"]["value"] == pytest.approx(10 / 30)
+        assert black["leaks"] == [{"to": "grizzly", "images": 10, "share": pytest.approx(1 / 3)}]
+        assert grizzly["shape"] == "clean"
+
+
+class TestComparison:
+    def test_two_runs_are_compared_on_the_same_images(
+        self, client: TestClient, database: Database, store: FolderStore, trained: Trained
+    ) -> None:
+        # b has an image removed, one relabelled as a had predicted it, and one fixed.
+        later = (
+            replace(IMAGES[0]),
+            replace(IMAGES[1], label=1),
+            replace(IMAGES[3], predicted=1),
+            *IMAGES[4:],
+        )
+        add_run(database, store, replace(trained, images=later))
+        found = get(client, "/v1/projects/zoo/runs/compare?a=1&b=2")
+        assert (found["split"], found["images"], found["relabelled"]) == ("valid", 3, 1)
+        assert (found["only_a"], found["only_b"]) == (1, 0)
+        old, cleaned = found["old_labels"], found["cleaned_labels"]
+        assert old["error_a"]["value"] == pytest.approx(2 / 3)
+        assert old["error_b"]["value"] == pytest.approx(1 / 3)
+        assert cleaned["error_a"]["value"] == pytest.approx(1 / 3)
+        assert cleaned["error_b"]["value"] == 0
+        assert cleaned["difference"]["value"] == pytest.approx(-1 / 3)
+        assert (cleaned["fixed"], cleaned["broken"], cleaned["p"]) == (1, 0, 1.0)
+        assert [flip["sha256"] for flip in found["fixed"]] == [sha("d")]
+        assert found["fixed"][0]["predicted_a"] == "teddy"
+        assert [change["label"] for change in cleaned["classes"]] == ["black", "grizzly"]
+
+    def test_the_test_split_is_preferred_when_both_have_it(
+        self, client: TestClient, database: Database, store: FolderStore, project: Project
+    ) -> None:
+        trained = train(database, store, project, [*IMAGES, Seen("t", 0, 0, split="test")])
+        add_run(database, store, trained)
+        assert get(client, "/v1/projects/zoo/runs/compare?a=1&b=2")["split"] == "test"
+
+    def test_runs_that_share_no_measured_image_are_refused(
+        self, client: TestClient, database: Database, store: FolderStore, trained: Trained
+    ) -> None:
+        other = tuple(replace(one, name=f"{one.name}2") for one in IMAGES)
+        add_run(database, store, replace(trained, images=other))
+        problem = client.get("/v1/projects/zoo/runs/compare?a=1&b=2").json()
+        assert problem["code"] == "not_comparable"

@@ -1,0 +1,116 @@
+"""Recipes: the named ones, a project's own, and what no trainer could follow."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.runs.recipes import (
+    FINE_TUNE,
+    FROM_SCRATCH,
+    NAMED,
+    BrokenRecipeError,
+    Changes,
+    changed,
+    check_whole,
+    stored_recipe,
+)
+from bearloop.contract.recipes import CacheStage, FitStage, OneCycle, Recipe
+from tests.api.runs.conftest import RUNS, Zoo, start
+
+RECIPES = "/v1/projects/zoo/recipes"
+
+
+def fits(recipe: Recipe) -> list[FitStage]:
+    return [stage for stage in recipe.stages if isinstance(stage, FitStage)]
+
+
+def test_fine_tune_is_fastai_s_with_a_quicker_body() -> None:
+    frozen, unfrozen = fits(FINE_TUNE)
+    assert (frozen.epochs, frozen.lr, frozen.frozen_to) == (2, 2e-3, -1)
+    assert frozen.schedule == OneCycle(pct_start=0.99, div=25, div_final=1e5)
+    assert (unfrozen.lr, unfrozen.lr_body, unfrozen.frozen_to) == (1e-3, 1e-4, 0)
+    assert unfrozen.schedule == OneCycle(pct_start=0.3, div=5, div_final=1e5)
+    assert (FINE_TUNE.model, FINE_TUNE.weights) == ("resnet34", "imagenet")
+
+
+def test_from_scratch_needs_no_download_and_does_not_mirror_letters() -> None:
+    assert FROM_SCRATCH.weights == "none"
+    assert not FROM_SCRATCH.augment.flip
+    assert FROM_SCRATCH.preprocess.size <= 64
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_named_recipes_are_whole(name: str) -> None:
+    assert NAMED[name].name == name
+    check_whole(NAMED[name])
+
+
+def test_a_run_may_change_its_recipe() -> None:
+    changes = Changes(model="resnet18", weights="none", epochs=3, size=112, batch_size=16)
+    recipe = changed(FINE_TUNE, changes)
+    assert (recipe.model, recipe.weights, recipe.batch_size) == ("resnet18", "none", 16)
+    assert [stage.epochs for stage in fits(recipe)] == [2, 3]
+    assert recipe.preprocess.size == 112
+    assert recipe.stages[0] == CacheStage(presize=230)
+    assert recipe.digest() != FINE_TUNE.digest()
+    assert changed(FINE_TUNE, Changes()) == FINE_TUNE
+
+
+@pytest.mark.parametrize(
+    ("stages", "field"),
+    [
+        ((), "recipe.stages"),
+        (FINE_TUNE.stages[1:], "recipe.stages"),
+        (FINE_TUNE.stages[:-1], "recipe.stages"),
+        ((*FINE_TUNE.stages, FINE_TUNE.stages[-1]), "recipe.stages"),
+        (
+            (FINE_TUNE.stages[0], *[FINE_TUNE.stages[1]] * 2, FINE_TUNE.stages[-1]),
+            "recipe.stages",
+        ),
+        ((CacheStage(presize=100), *FINE_TUNE.stages[1:]), "recipe.stages.0.presize"),
+    ],
+)
+def test_a_recipe_that_no_trainer_could_follow_is_refused(stages: tuple, field: str) -> None:
+    with pytest.raises(BrokenRecipeError) as refused:
+        check_whole(FINE_TUNE.model_copy(update={"stages": stages}))
+    assert refused.value.field == field
+    assert refused.value.way_out
+
+
+def test_a_stored_recipe_of_other_rules_is_told() -> None:
+    with pytest.raises(BrokenRecipeError, match="another version"):
+        stored_recipe({"name": "old", "stages": [], "callbacks": []})
+
+
+class TestOverRest:
+    def test_the_named_ones_are_listed_complete(self, client: TestClient) -> None:
+        items = client.get(RECIPES).json()["items"]
+        assert [(item["name"], item["own"]) for item in items] == [(name, False) for name in NAMED]
+        assert Recipe.model_validate(items[0]["recipe"]) == FINE_TUNE
+
+    def test_a_project_keeps_its_own(self, client: TestClient, zoo: Zoo) -> None:
+        own = changed(FINE_TUNE, Changes(epochs=7)).model_copy(update={"name": "seven"})
+        body = own.model_dump(mode="json")
+        assert client.post(RECIPES, json=body).status_code == 201
+        assert client.post(RECIPES, json=body).status_code == 201
+        assert [item["name"] for item in client.get(RECIPES).json()["items"]] == [*NAMED, "seven"]
+        assert start(client, recipe="seven")["recipe"] == "seven"
+
+    def test_a_name_stands_for_its_steps_for_ever(self, client: TestClient) -> None:
+        own = FINE_TUNE.model_copy(update={"name": "mine"})
+        assert client.post(RECIPES, json=own.model_dump(mode="json")).status_code == 201
+        other = changed(own, Changes(epochs=9))
+        for recipe in (other, changed(FINE_TUNE, Changes(epochs=9))):
+            answer = client.post(RECIPES, json=recipe.model_dump(mode="json"))
+            assert (answer.status_code, answer.json()["code"]) == (409, "recipe_exists")
+
+    def test_a_broken_one_is_refused(self, client: TestClient) -> None:
+        broken = FINE_TUNE.model_copy(update={"name": "half", "stages": FINE_TUNE.stages[:1]})
+        answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
+        assert problem["field"] == "recipe.stages"
+
+    def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
+        answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "unknown_recipe")
+        assert "fine-tune" in answer.json()["way_out"]

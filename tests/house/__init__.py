@@ -1,0 +1,1 @@
+"""The rules of the house as functions from parsed source to findings; the tests apply them."""

@@ -1,0 +1,155 @@
+"""Decoded pixels: exact, decoded once, found again, and safe against what a crash leaves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bearloop.contract.preprocess import Preprocess
+from bearloop.preprocess import read_picture, to_pixels
+from bearloop.store import FolderStore, image_key
+from tests.trainer.versions import pictures, put_version, recipe
+from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
+from trainer.data import Item, load_items
+from trainer.errors import InputError
+
+SPEC = Preprocess(size=32)
+
+
+class CountingStore(FolderStore):
+    """A folder that counts the images asked for."""
+
+    asked = 0
+
+    def get(self, key: str) -> bytes:
+        self.asked += key.startswith("images/")
+        return super().get(key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountingStore:
+    return CountingStore(tmp_path / "store")
+
+
+@pytest.fixture
+def items(store: CountingStore) -> list[Item]:
+    return load_items(store, put_version(store, pictures(train=3, valid=1), recipe=recipe()))
+
+
+def opened(
+    store: CountingStore,
+    items: list[Item],
+    folder: Path,
+    *,
+    spec: Preprocess = SPEC,
+    presize: int = 48,
+) -> tuple[PresizedPixels, EvaluationPixels]:
+    return open_pixels(
+        store, items, evaluation=spec, presize=presize, folder=folder, report=lambda *_: None
+    )
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squish"])
+def test_pixels_are_exactly_those_of_the_one_transform(
+    store: CountingStore, items: list[Item], tmp_path: Path, resize: str
+) -> None:
+    spec = Preprocess.model_validate({"size": 32, "resize": resize})
+    presized, evaluation = opened(store, items, tmp_path / "cache", spec=spec)
+    assert (len(presized), len(evaluation)) == (12, 12)
+    for row, item in enumerate(items):
+        original = read_picture(store.get(image_key(item.sha256)))
+        assert np.array_equal(evaluation.gather([row])[0], to_pixels(original, spec))
+        larger = spec.model_copy(update={"size": 48})
+        assert np.array_equal(presized.gather([row])[0], to_pixels(original, larger))
+
+
+def test_gather_keeps_the_order_asked_for(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    _, pixels = opened(store, items, tmp_path / "cache")
+    rows = [7, 0, 7, 11]
+    assert pixels.gather(rows).shape == (4, 32, 32, 3)
+    for place, row in enumerate(rows):
+        assert np.array_equal(pixels.gather(rows)[place], pixels.gather([row])[0])
+
+
+def test_each_picture_is_read_once_for_both_sizes_and_never_again(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    opened(store, items, tmp_path / "cache")
+    assert store.asked == 12
+    opened(store, items, tmp_path / "cache")
+    assert store.asked == 12
+
+
+def test_an_overlapping_version_reads_only_what_is_new(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    opened(store, items, tmp_path / "cache")
+    more = load_items(store, put_version(store, pictures(train=5, valid=1), recipe=recipe()))
+    _, pixels = opened(store, more, tmp_path / "cache")
+    assert store.asked == 12 + 6
+    for row, item in enumerate(more):
+        original = read_picture(store.get(image_key(item.sha256)))
+        assert np.array_equal(pixels.gather([row])[0], to_pixels(original, SPEC))
+
+
+def test_equal_sizes_share_their_rows(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    presized, evaluation = opened(store, items, tmp_path / "cache", presize=32)
+    assert np.array_equal(presized.gather(range(12)), evaluation.gather(range(12)))
+    assert len(list((tmp_path / "cache").glob("*/*.u8"))) == 1
+
+
+def test_a_shard_that_was_cut_short_is_decoded_again(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    opened(store, items, tmp_path / "cache")
+    shard = max((tmp_path / "cache").glob("*/*.u8"), key=lambda path: path.stat().st_size)
+    shard.write_bytes(shard.read_bytes()[:-1])
+    presized, _ = opened(store, items, tmp_path / "cache")
+    original = read_picture(store.get(image_key(items[0].sha256)))
+    larger = SPEC.model_copy(update={"size": 48})
+    assert np.array_equal(presized.gather([0])[0], to_pixels(original, larger))
+
+
+def test_an_unreadable_picture_is_named_and_leaves_no_shard(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    sha = items[5].sha256
+    store.put(image_key(sha), b"GIF89a is no picture")
+    with pytest.raises(InputError, match=sha) as caught:
+        opened(store, items, tmp_path / "cache")
+    assert (caught.value.problem.code, caught.value.problem.value) == ("unreadable_image", sha)
+    assert not list((tmp_path / "cache").glob("*/*.u8"))
+
+
+def test_a_picture_missing_from_the_store_is_named(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    store.delete(image_key(items[2].sha256))
+    with pytest.raises(InputError, match=items[2].sha256):
+        opened(store, items, tmp_path / "cache")
+
+
+def test_presizing_below_the_models_input_is_refused(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="presize to 32 or more"):
+        opened(store, items, tmp_path / "cache", presize=31)
+
+
+def test_progress_counts_every_picture(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    open_pixels(
+        store,
+        items,
+        evaluation=SPEC,
+        presize=48,
+        folder=tmp_path / "cache",
+        report=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 12) for done in range(1, 13)]

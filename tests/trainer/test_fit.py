@@ -1,0 +1,229 @@
+"""The fit stages: they learn, they repeat to the bit, and they go on where they were left."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, OneCycle, Recipe
+from bearloop.contract.runs import StepPoint
+from bearloop.store import FolderStore
+from tests.trainer.runs import model_of, open_run
+from tests.trainer.versions import pictures, put_version, recipe, whole
+from trainer.checkpoint import FitState
+from trainer.data import labelled
+from trainer.errors import InputError, InterruptedRunError
+from trainer.evaluate import logits
+from trainer.fit import fit, fit_rows
+from trainer.interruption import Interruption
+from trainer.model import Classifier, freeze_to
+from trainer.optimiser import new_optimiser, set_rates
+from trainer.order import batches, epoch_order
+from trainer.run import Run
+
+STAGED = recipe(
+    CacheStage(presize=40),
+    FitStage(name="frozen", epochs=1, lr=2e-3, frozen_to=-1, schedule=OneCycle(pct_start=0.9)),
+    FitStage(name="whole", epochs=2, lr=1e-3, lr_body=1e-5),
+    augment=SIDE_ON,
+    dropout=0.5,
+    batch_size=5,
+)
+"""All that is random is on: augmentation, dropout, order."""
+
+
+class LeavesAfter(Interruption):
+    """Asks the run to leave once it was looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+        super().__init__()
+
+    @property
+    def requested(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        pass
+
+
+def small_run(
+    tmp_path: Path,
+    recipe: Recipe,
+    *,
+    train: int = 4,
+    seed: int = 42,
+    job: str = "job-1",
+    interruption: Interruption | None = None,
+) -> Run:
+    store = FolderStore(tmp_path / "store")
+    rows = pictures(train=train, valid=2)
+    spec = put_version(store, rows, recipe=recipe, seed=seed, job=job)
+    return open_run(store, spec, folder=tmp_path / "cache", interruption=interruption)
+
+
+def same_weights(one: Classifier, other: Classifier) -> bool:
+    left, right = one.state_dict(), other.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def fitted(run: Run) -> tuple[Classifier, FitState]:
+    model = model_of(run)
+    return model, fit(run, model, run.checkpoints.newest())
+
+
+def curve(state: FitState) -> list[StepPoint]:
+    return state.steps
+
+
+def test_eight_images_are_learnt_to_zero_error(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    rows = pictures(train=4, valid=1, classes=2)
+    learning = recipe(CacheStage(presize=32), whole(8))
+    spec = put_version(store, rows, recipe=learning, names=("red", "green"))
+    run = open_run(store, spec, folder=tmp_path / "cache")
+    model, state = fitted(run)
+    train, labels = labelled(run.items, "train")
+    answers = logits(
+        model,
+        run.evaluation,
+        train,
+        device=run.device,
+        preprocess=Preprocess(size=32),
+        batch_size=8,
+    )
+    assert len(train) == 8
+    assert list(answers.argmax(axis=1)) == list(labels)
+    assert state.steps[-1].loss < 0.1 < state.steps[0].loss
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path: Path) -> None:
+    first, one = fitted(small_run(tmp_path, STAGED))
+    second, other = fitted(small_run(tmp_path, STAGED, job="job-2"))
+    third, _ = fitted(small_run(tmp_path, STAGED, job="job-3", seed=43))
+    assert same_weights(first, second)
+    assert curve(one) == curve(other)
+    assert not same_weights(first, third)
+
+
+def test_two_stages_make_one_continuous_curve(tmp_path: Path) -> None:
+    _, state = fitted(small_run(tmp_path, STAGED))
+    assert [point.step for point in state.steps] == list(range(1, 10))
+    assert [(point.stage, point.epoch) for point in state.epochs] == [
+        ("frozen", 1), ("whole", 2), ("whole", 3),
+    ]  # fmt: skip
+    for epoch in range(3):
+        losses = [point.loss for point in state.steps[3 * epoch : 3 * epoch + 3]]
+        mean = (5 * losses[0] + 5 * losses[1] + 2 * losses[2]) / 12
+        assert state.epochs[epoch].train_loss == pytest.approx(mean)
+
+
+# Looks 1 to 3 are the first epoch's steps, 4 its validation batches, and so on.
+@pytest.mark.parametrize("looks", [1, 3, 6, 9])
+def test_a_run_that_left_and_came_back_ends_with_equal_bits(tmp_path: Path, looks: int) -> None:
+    straight, expected = fitted(small_run(tmp_path, STAGED, job="job-2"))
+    left = small_run(tmp_path, STAGED, interruption=LeavesAfter(looks))
+    with pytest.raises(InterruptedRunError):
+        fitted(left)
+    back = small_run(tmp_path, STAGED)
+    resumed = back.checkpoints.newest()
+    assert resumed is not None
+    assert 0 < len(resumed.state.steps) < 9 or len(resumed.state.epochs) < 3
+    model, state = fitted(back)
+    assert same_weights(model, straight)
+    assert curve(state) == curve(expected)
+    assert [p.model_dump(exclude={"seconds"}) for p in state.epochs] == [
+        p.model_dump(exclude={"seconds"}) for p in expected.epochs
+    ]
+
+
+def test_a_run_resumed_behind_its_last_epoch_trains_no_further(tmp_path: Path) -> None:
+    run = small_run(tmp_path, STAGED)
+    trained, expected = fitted(run)
+    again, state = fitted(run)
+    assert same_weights(trained, again)
+    assert state == expected
+
+
+def test_frozen_groups_keep_every_bit_through_a_stage(tmp_path: Path) -> None:
+    frozen = recipe(CacheStage(presize=32), whole(1, frozen_to=-1))
+    run = small_run(tmp_path, frozen)
+    before, (after, _) = model_of(run), fitted(run)
+    changed = {
+        k for k, v in after.state_dict().items() if not torch.equal(v, before.state_dict()[k])
+    }
+    assert changed
+    assert all(key.startswith("head.") for key in changed)
+
+
+def test_each_layer_group_has_its_own_rate(tmp_path: Path) -> None:
+    run = small_run(tmp_path, STAGED)
+    model, stage = model_of(run), STAGED.stages[2]
+    assert isinstance(stage, FitStage)
+    freeze_to(model, 1)
+    optimiser = new_optimiser(model, stage)
+    head = set_rates(optimiser, stage, groups=3, step=25, steps=100)
+    assert head == pytest.approx((1e-3, 0.85))
+    rates = {group["place"]: group["lr"] for group in optimiser.param_groups}
+    assert rates == pytest.approx({1: 1e-4, 2: 1e-3})
+    decays = [g["weight_decay"] for g in optimiser.param_groups if g["params"][0].ndim == 1]
+    assert decays == [0.0, 0.0]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path: Path) -> None:
+    wild = recipe(CacheStage(presize=32), whole(50, lr=1e30))
+    with pytest.raises(InputError, match=r"at step \d+") as caught:
+        fitted(small_run(tmp_path, wild))
+    problem = caught.value.problem
+    assert (problem.code, problem.field) == ("loss_not_finite", "recipe.stages.lr")
+    assert "lower the rate" in (problem.way_out or "")
+
+
+def test_bf16_training_learns_too(tmp_path: Path) -> None:
+    half = recipe(CacheStage(presize=32), whole(3), precision="bf16")
+    model, state = fitted(small_run(tmp_path, half))
+    assert all(math.isfinite(point.loss) for point in state.steps)
+    assert state.epochs[-1].train_loss < state.epochs[0].train_loss
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+def test_a_single_picture_left_over_joins_the_batch_before(tmp_path: Path) -> None:
+    # 12 pictures in batches of 11: BatchNorm could not train on the one that is left.
+    _, state = fitted(small_run(tmp_path, recipe(CacheStage(presize=32), whole(1), batch_size=11)))
+    assert len(state.steps) == 1
+    parts = batches(np.arange(12), 11)
+    assert [list(part) for part in parts] == [list(range(12))]
+    assert [len(part) for part in batches(np.arange(12), 5)] == [5, 5, 2]
+
+
+def test_some_rows_are_trained_like_a_run_of_their_own(tmp_path: Path) -> None:
+    run = small_run(tmp_path, STAGED)
+    expected, _ = fitted(run)
+    model = model_of(run)
+    rows, labels = labelled(run.items, "train")
+    fit_rows(model, recipe=STAGED, presized=run.presized, rows=rows, labels=labels, seed=42)
+    assert same_weights(model, expected)
+
+
+class TestOrder:
+    labels = np.array([0] * 10 + [1] * 3 + [2] * 4)
+
+    def test_every_picture_comes_once_and_each_epoch_differs(self) -> None:
+        first = epoch_order(self.labels, seed=1, epoch=0, oversample=False)
+        assert sorted(first) == list(range(17))
+        second = epoch_order(self.labels, seed=1, epoch=1, oversample=False)
+        assert list(first) != list(second)
+        again = epoch_order(self.labels, seed=1, epoch=0, oversample=False)
+        assert list(first) == list(again)
+
+    def test_oversampling_draws_each_class_as_often_as_the_commonest(self) -> None:
+        order = epoch_order(self.labels, seed=1, epoch=0, oversample=True)
+        assert list(np.bincount(self.labels[order])) == [10, 10, 10]
+        counts = np.bincount(order)
+        assert set(counts[10:13]) <= {3, 4}
+        assert set(counts[13:]) <= {2, 3}

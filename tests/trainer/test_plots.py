@@ -1,0 +1,152 @@
+"""Every plot is a whole picture, whatever the run looked like."""
+
+import io
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bearloop.contract.record import ClassEntry
+from bearloop.contract.report import Metric, ReportRow, SplitFigures
+from bearloop.contract.runs import Curves, EpochPoint, StepPoint
+from trainer.plots import (
+    draw_confusion,
+    draw_losses,
+    draw_plots,
+    draw_rates,
+    draw_top_losses,
+    smoothed,
+)
+
+CLASSES = tuple(
+    ClassEntry(id=10 * n, name=name, position=n)
+    for n, name in enumerate(["black bear", "grizzly", "teddy"])
+)
+
+
+def curves(epochs: int, steps: int = 40) -> Curves:
+    rng = np.random.default_rng(0)
+    total = epochs * steps
+    return Curves(
+        steps=tuple(
+            StepPoint(
+                step=step,
+                loss=float(1.2 * np.exp(-2 * step / total) + 0.15 * rng.random()),
+                lr=float(1e-3 * (1 - np.cos(2 * np.pi * step / total)) / 2),
+                momentum=float(0.95 - 0.05 * (1 - np.cos(2 * np.pi * step / total))),
+            )
+            for step in range(1, total + 1)
+        ),
+        epochs=tuple(
+            EpochPoint(
+                stage="whole",
+                epoch=epoch,
+                train_loss=1 / epoch,
+                valid_loss=0.3 + 0.7 / epoch,
+                error_rate=0.2 / epoch,
+                seconds=1,
+            )
+            for epoch in range(1, epochs + 1)
+        ),
+    )
+
+
+def row(number: int, *, label: int | None) -> ReportRow:
+    p = 0.01 * (number + 1)
+    return ReportRow(
+        sha256=f"{number:064x}",
+        split="valid",
+        label=label,
+        rank=number,
+        predicted=20,
+        confidence=1 - p,
+        p_label=None if label is None else p,
+        loss=None if label is None else -float(np.log(p)),
+        top_classes=(20, 0),
+        top_probabilities=(1 - p, p),
+        tta_predicted=None,
+        tta_p_label=None,
+        oof_predicted=20,
+        oof_p_label=None if label is None else p,
+        oof_confidence=1 - p,
+        label_issue=1 - p,
+    )
+
+
+def picture(number: int) -> np.ndarray:
+    pixels = np.random.default_rng(number).integers(0, 256, (48 + 16 * (number % 3), 64, 3))
+    return pixels.astype(np.uint8)
+
+
+def opened(png: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    assert image.format == "PNG"
+    # Something is drawn: a blank sheet has one colour.
+    assert len(np.unique(np.asarray(image.convert("L")))) > 10
+    return image
+
+
+@pytest.mark.parametrize("epochs", [1, 6])
+def test_curves_of_short_and_long_runs_are_drawn(epochs: int) -> None:
+    opened(draw_losses(curves(epochs)))
+    opened(draw_rates(curves(epochs)))
+
+
+@pytest.mark.parametrize("classes", [2, 12, 60])
+def test_a_confusion_matrix_of_any_size_is_drawn(classes: int) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    counts[0] = 0  # a class without valid images
+    names = [f"class {n} with a name that goes on and on" for n in range(classes)]
+    image = opened(draw_confusion(counts.tolist(), names))
+    assert max(image.size) < 2000
+
+
+@pytest.mark.parametrize("count", [0, 2, 12])
+def test_up_to_nine_top_losses_are_drawn(count: int) -> None:
+    rows = [row(n, label=None if n == 1 else 10) for n in range(count)]
+    opened(draw_top_losses(rows, [picture(n) for n in range(count)], CLASSES))
+
+
+def test_all_plots_are_drawn_and_drawn_alike_twice() -> None:
+    error = Metric(value=0.1, low=0.05, high=0.2, n=10)
+    valid = SplitFigures(
+        images=10,
+        error=error,
+        log_loss=0.3,
+        tta_error=None,
+        confusion=((3, 1, 0), (0, 3, 0), (0, 0, 3)),
+    )
+    made = [
+        draw_plots(
+            curves=curves(2),
+            classes=CLASSES,
+            valid=valid,
+            top=[row(0, label=10)],
+            pictures=[picture(0)],
+        )
+        for _ in range(2)
+    ]
+    assert sorted(made[0]) == ["confusion.png", "losses.png", "rates.png", "top-losses.png"]
+    assert made[0] == made[1]
+
+
+def test_the_smoothed_loss_starts_where_the_loss_starts() -> None:
+    assert smoothed([2.0])[0] == pytest.approx(2)
+    assert smoothed([3.0] * 50) == pytest.approx([3.0] * 50)
+    falling = smoothed([1 - 0.01 * n for n in range(50)])
+    assert all(after < before for before, after in pairwise(falling))
+
+
+def test_matplotlib_is_imported_only_to_draw() -> None:
+    code = (
+        "import sys, trainer.plots, trainer.tracking\n"
+        "print({'matplotlib', 'mlflow'} & set(sys.modules))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "set()"

@@ -1,0 +1,1 @@
+"""The training job: one run, from its spec to report and bundle."""

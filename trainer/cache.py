@@ -1,0 +1,196 @@
+"""Pixels decoded once: uint8 memory-mapped shards, kept between runs and found by content.
+
+A shard is `<name>.u8`, rows of [side, side, 3], beside `<name>.json`, the sha256 of each row.
+The index is renamed into place last, so a shard that a crash cut short is never read. Rows are
+found by the picture's sha256: an overlapping version decodes only what it lacks, and two runs that
+decode the same picture at once write two rows with equal bytes.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from bearloop.contract.preprocess import Preprocess
+from bearloop.preprocess import PictureError, read_picture, to_pixels
+from bearloop.store import MissingObjectError, Store, image_key
+from trainer.data import Item
+from trainer.errors import InputError
+
+SHARD_BYTES: Final = 256 * 1024 * 1024
+MAX_THREADS: Final = 8
+"""Of decoding; more would only hold more whole pictures in memory."""
+
+Report = Callable[[int, int], None]
+"""Told (pictures done, pictures in all)."""
+
+
+class Pixels:
+    """Rows of uint8 [side, side, 3], one for each item and in the items' order."""
+
+    def __init__(self, folder: Path, items: Sequence[Item]) -> None:
+        """Open the shards of `folder`, which must hold every item."""
+        places = _places(folder)
+        self.spec = _read_spec(folder)
+        self._shards = [_open_shard(folder, name) for name in places.names]
+        self._rows = np.asarray([places.rows[item.sha256] for item in items], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Copy the pixels of some items: uint8 [len(indices), side, side, 3]."""
+        places = self._rows[np.asarray(indices, dtype=np.int64)]
+        out = np.empty((len(places), self.spec.size, self.spec.size, 3), dtype=np.uint8)
+        for shard in np.unique(places[:, 0]):
+            chosen = places[:, 0] == shard
+            out[chosen] = self._shards[shard][places[chosen, 1]]
+        return out
+
+
+class PresizedPixels(Pixels):
+    """Larger than the model's input: what training crops are taken from."""
+
+
+class EvaluationPixels(Pixels):
+    """The exact output of `bearloop.preprocess.to_pixels` on the originals, as a server sees it."""
+
+
+class _Places:
+    """Where each picture of a folder lies: shard names, and sha256 -> (shard, row)."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rows: dict[str, tuple[int, int]] = {}
+
+
+def open_pixels(
+    store: Store,
+    items: Sequence[Item],
+    *,
+    evaluation: Preprocess,
+    presize: int,
+    folder: Path,
+    report: Report,
+) -> tuple[PresizedPixels, EvaluationPixels]:
+    """Decode each picture that `folder` lacks, once for both; raises InputError naming a bad one.
+
+    Presizing takes the shape that evaluation takes (crop, pad or squish), only larger.
+    """
+    if presize < evaluation.size:
+        raise InputError(
+            "presize_below_size",
+            f"pictures presized to {presize} cannot give crops of {evaluation.size}",
+            field="recipe.stages.presize",
+            value=str(presize),
+            way_out=f"presize to {evaluation.size} or more",
+        )
+    presized = evaluation.model_copy(update={"size": presize})
+    folders = [_spec_folder(folder, spec) for spec in (presized, evaluation)]
+    known = [set(_places(place).rows) for place in folders]
+    missing = [item for item in items if any(item.sha256 not in rows for rows in known)]
+    done = len(items) - len(missing)
+    for part in _parts(missing, presize):
+        # Equal sizes share one folder, whose shard must not be written twice.
+        for one in _decode_part(store, part, list(dict.fromkeys(folders))):
+            done += one
+            report(done, len(items))
+    return PresizedPixels(folders[0], items), EvaluationPixels(folders[1], items)
+
+
+def _spec_folder(folder: Path, spec: Preprocess) -> Path:
+    """Name the folder by all that decides the bytes: mean and std do not, the decoder does."""
+    decided = f"{spec.size} {spec.resize} pillow {PIL.__version__}"
+    place = folder / hashlib.sha256(decided.encode()).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "preprocess").write_bytes(Preprocess(size=spec.size, resize=spec.resize).canonical())
+    return place
+
+
+def _read_spec(folder: Path) -> Preprocess:
+    return Preprocess.model_validate_json((folder / "preprocess").read_bytes())
+
+
+def _places(folder: Path) -> _Places:
+    places = _Places()
+    row_bytes = _read_spec(folder).size ** 2 * 3
+    for index in sorted(folder.glob("*.json")):
+        shas: list[str] = json.loads(index.read_bytes())
+        if index.with_suffix(".u8").stat().st_size != len(shas) * row_bytes:
+            continue
+        shard = len(places.names)
+        places.names.append(index.stem)
+        places.rows.update((sha, (shard, row)) for row, sha in enumerate(shas))
+    return places
+
+
+def _open_shard(folder: Path, name: str) -> NDArray[np.uint8]:
+    side = _read_spec(folder).size
+    pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.u8", dtype=np.uint8, mode="r")
+    return pixels.reshape(-1, side, side, 3)
+
+
+def _parts(items: Sequence[Item], side: int) -> Iterator[Sequence[Item]]:
+    count = max(1, SHARD_BYTES // (side * side * 3))
+    unique = list({item.sha256: item for item in items}.values())
+    for start in range(0, len(unique), count):
+        yield unique[start : start + count]
+
+
+def _decode_part(store: Store, items: Sequence[Item], folders: Sequence[Path]) -> Iterator[int]:
+    """Write one shard per folder; yields 1 for each picture decoded."""
+    specs = [_read_spec(folder) for folder in folders]
+    name = uuid.uuid4().hex
+    maps = [
+        np.memmap(
+            folder / f"{name}.u8",
+            dtype=np.uint8,
+            mode="w+",
+            shape=(len(items), spec.size, spec.size, 3),
+        )
+        for folder, spec in zip(folders, specs, strict=True)
+    ]
+
+    def decode(row: int) -> None:
+        for pixels, made in zip(maps, _decode(store, items[row].sha256, specs), strict=True):
+            pixels[row] = made
+
+    with ExitStack() as undo:
+        # However decoding ends early, nothing names these rows yet: leave no orphan behind.
+        for folder in folders:
+            undo.callback((folder / f"{name}.u8").unlink, missing_ok=True)
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+            yield from (1 for _ in pool.map(decode, range(len(items))))
+        undo.pop_all()
+    for folder, pixels in zip(folders, maps, strict=True):
+        pixels.flush()
+        _write_index(folder / f"{name}.json", [item.sha256 for item in items])
+
+
+def _decode(store: Store, sha256: str, specs: Sequence[Preprocess]) -> list[NDArray[np.uint8]]:
+    try:
+        picture = read_picture(store.get(image_key(sha256)))
+    except (PictureError, MissingObjectError) as error:
+        raise InputError(
+            "unreadable_image",
+            f"image {sha256}: {error}",
+            field="sha256",
+            value=sha256,
+            way_out="remove it from the dataset or import it again, and freeze a new version",
+        ) from error
+    return [to_pixels(picture, spec) for spec in specs]
+
+
+def _write_index(path: Path, shas: list[str]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(shas))
+    temporary.replace(path)

@@ -1,0 +1,192 @@
+"""Predictions of a trained model, in fp32 on the pixels that a server sees."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import Augment, EvaluateStage
+from trainer.augment import augment
+from trainer.cache import EvaluationPixels, PresizedPixels
+from trainer.model import Classifier
+
+View = Callable[[NDArray[np.int64]], Tensor]
+"""Told rows [n], answers their normalised pictures, float32 [n, 3, size, size]."""
+Report = Callable[[int, int], None]
+"""Told (pictures done, pictures in all)."""
+Rows = Sequence[int] | NDArray[np.integer]
+
+
+class NonFiniteError(Exception):
+    """The model answers NaN or infinity for a picture: its weights are broken."""
+
+
+def logits(
+    model: Classifier,
+    pixels: EvaluationPixels,
+    indices: Rows,
+    *,
+    device: torch.device,
+    preprocess: Preprocess,
+    batch_size: int,
+    report: Report | None = None,
+) -> NDArray[np.float32]:
+    """Return what the model answers to the plain pictures, float32 [n, classes]."""
+    return _over_batches(
+        model,
+        indices,
+        answer=model,
+        view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
+        batch_size=batch_size,
+        report=report,
+    )
+
+
+def features(
+    model: Classifier,
+    pixels: EvaluationPixels,
+    indices: Rows,
+    *,
+    device: torch.device,
+    preprocess: Preprocess,
+    batch_size: int,
+    report: Report | None = None,
+) -> NDArray[np.float32]:
+    """Return the pooled activations of the body, float32 [n, features]."""
+    return _over_batches(
+        model,
+        indices,
+        answer=model.features,
+        view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
+        batch_size=batch_size,
+        report=report,
+    )
+
+
+def tta_probabilities(
+    model: Classifier,
+    presized: PresizedPixels,
+    indices: Rows,
+    *,
+    plain: NDArray[np.floating],
+    changes: Augment,
+    stage: EvaluateStage,
+    seed: int,
+    device: torch.device,
+    preprocess: Preprocess,
+    batch_size: int,
+    report: Report | None = None,
+) -> NDArray[np.float32]:
+    """Average `plain` probabilities [n, classes] with those of `stage.tta_views` augmented views.
+
+    The lesson's `TTA`: the views share 1 - `stage.tta_plain_weight` evenly.
+    """
+    rows = np.asarray(indices, dtype=np.int64)
+    total = np.zeros(plain.shape, dtype=np.float64)
+    for view in range(stage.tta_views):
+        generator = torch.Generator().manual_seed(seed + view)
+        answers = _over_batches(
+            model,
+            rows,
+            answer=model,
+            view=_augmented(
+                presized, changes, preprocess=preprocess, generator=generator, device=device
+            ),
+            batch_size=batch_size,
+            report=_shifted(report, done=view * len(rows), total=stage.tta_views * len(rows)),
+        )
+        total += softmax(answers)
+    weight = stage.tta_plain_weight
+    return np.asarray(weight * plain + (1 - weight) * total / stage.tta_views, dtype=np.float32)
+
+
+def softmax(answers: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the probabilities of logits [n, classes], in float64."""
+    return np.exp(log_softmax(answers))
+
+
+def log_softmax(answers: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ln p of logits [n, classes] in float64, exact where p rounds to 0 or 1."""
+    shifted = answers.astype(np.float64) - answers.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def normalised(
+    pixels: NDArray[np.uint8], preprocess: Preprocess, *, device: torch.device
+) -> Tensor:
+    """Do what `bearloop.preprocess.normalise` does, to the bit, where the model is.
+
+    uint8 [n, size, size, 3] -> float32 [n, 3, size, size]; the bytes travel, not the floats.
+    """
+    mean = np.asarray(preprocess.mean, dtype=np.float32) * 255
+    scale = 1 / (np.asarray(preprocess.std, dtype=np.float32) * 255)
+    moved = torch.from_numpy(pixels).to(device).to(torch.float32)
+    scaled = (moved - torch.from_numpy(mean).to(device)) * torch.from_numpy(scale).to(device)
+    return scaled.permute(0, 3, 1, 2).contiguous()
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Keep fp32 fp32: cuDNN would round to TF32, and choose its algorithms by a race."""
+    with (
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ),
+        torch.inference_mode(),
+    ):
+        yield
+
+
+def _over_batches(
+    model: Classifier,
+    indices: Rows,
+    *,
+    answer: Callable[[Tensor], Tensor],
+    view: View,
+    batch_size: int,
+    report: Report | None,
+) -> NDArray[np.float32]:
+    rows = np.asarray(indices, dtype=np.int64)
+    was_training = model.training
+    model.eval()
+    parts = []
+    with exact_arithmetic():
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            parts.append(_finite(answer(view(batch)).cpu().numpy(), batch))
+            if report is not None:
+                report(start + len(batch), len(rows))
+    model.train(was_training)
+    return np.concatenate(parts)
+
+
+def _augmented(
+    presized: PresizedPixels,
+    changes: Augment,
+    *,
+    preprocess: Preprocess,
+    generator: torch.Generator,
+    device: torch.device,
+) -> View:
+    def view(rows: NDArray[np.int64]) -> Tensor:
+        pixels = torch.from_numpy(presized.gather(rows)).to(device)
+        return augment(pixels, changes, preprocess=preprocess, generator=generator)
+
+    return view
+
+
+def _finite(answers: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    broken = ~np.isfinite(answers).all(axis=1)
+    if broken.any():
+        raise NonFiniteError(f"the model's answer to image {rows[broken][0]} is not finite")
+    return answers
+
+
+def _shifted(report: Report | None, *, done: int, total: int) -> Report | None:
+    if report is None:
+        return None
+    return lambda here, _: report(done + here, total)

@@ -1,0 +1,43 @@
+"""Which pictures come when: pure functions of the seed, so that a resumed run sees the same."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def epoch_order(labels: Rows, *, seed: int, epoch: int, oversample: bool) -> Rows:
+    """Return the places (in `labels`) of one epoch's pictures, shuffled by seed and epoch alone.
+
+    With `oversample` every class comes as often as the commonest: whole rounds of its pictures,
+    and of the last round a random part.
+    """
+    random = np.random.default_rng([seed, epoch])
+    if not oversample:
+        return random.permutation(len(labels))
+    most = int(np.bincount(labels).max())
+    drawn = [_rounds(np.flatnonzero(labels == label), most, random) for label in np.unique(labels)]
+    return random.permutation(np.concatenate(drawn))
+
+
+def batches(order: Rows, size: int) -> list[Rows]:
+    """Cut an order into batches of `size`; a single picture left over joins the batch before.
+
+    BatchNorm cannot take the variance of one value, and dropping the picture would leave it out of
+    the epoch.
+    """
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = np.concatenate([parts[-1], last])
+    return parts
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of all that is random in one step (augmentation, dropout)."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+
+
+def _rounds(places: Rows, count: int, random: np.random.Generator) -> Rows:
+    whole, part = divmod(count, len(places))
+    return np.concatenate([np.tile(places, whole), random.permutation(places)[:part]])

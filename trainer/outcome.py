@@ -1,0 +1,60 @@
+"""What a finished run shows in MLflow: its figures, plots, report and model."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from bearloop.contract.report import Summary
+from bearloop.contract.runs import Curves
+from trainer.cache import EvaluationPixels
+from trainer.export import Exported
+from trainer.label_issues import CONFLICT
+from trainer.plots import TOP_LOSSES, draw_plots
+from trainer.report import Order, Predictions, ranking, row
+from trainer.run import Run
+from trainer.tracking import Outcome
+
+
+def finish_tracking(
+    run: Run,
+    *,
+    curves: Curves,
+    predictions: Predictions,
+    summary: Summary,
+    report_keys: Mapping[Order, str],
+    bundle: Exported,
+) -> str | None:
+    """Log what the run made and return the model's artifact path; None where it is not tracked.
+
+    Raises TrackingError.
+    """
+    if not run.tracker.tracks:
+        return None
+    store = run.mailbox.store
+    return run.tracker.finish(
+        Outcome(
+            summary=summary,
+            onnx=bundle.onnx,
+            bundle_digest=bundle.digest,
+            plots=plots_of(predictions, summary, curves=curves, pixels=run.evaluation),
+            reports={PurePosixPath(key).name: store.get(key) for key in report_keys.values()},
+        )
+    )
+
+
+def plots_of(
+    predictions: Predictions, summary: Summary, *, curves: Curves, pixels: EvaluationPixels
+) -> Mapping[str, bytes]:
+    """Draw the run's plots; the sheet shows the valid images with the highest losses."""
+    order = ranking(predictions, "loss")
+    valid = np.array([item.split == "valid" for item in predictions.items])
+    labelled = predictions.labels != CONFLICT
+    places = order[(valid & labelled)[order]][:TOP_LOSSES]
+    return draw_plots(
+        curves=curves,
+        classes=predictions.classes,
+        valid=summary.splits["valid"],
+        top=[row(predictions, int(place), rank) for rank, place in enumerate(places)],
+        pictures=list(pixels.gather(places)),
+    )

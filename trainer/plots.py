@@ -1,0 +1,178 @@
+"""The run's pictures for MLflow: curves, rates, confusion and the top losses, as PNG files."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bearloop.contract.record import ClassEntry
+from bearloop.contract.report import ReportRow, SplitFigures
+from bearloop.contract.runs import Curves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TOP_LOSSES: Final = 9
+TRAIN_COLOUR: Final = "#9db7d5"
+SMOOTH_COLOUR: Final = "#2f5d8c"
+VALID_COLOUR: Final = "#d1603d"
+MOST_CELLS: Final = 40
+"""Classes up to which each cell of the confusion matrix is written out."""
+SMOOTHING: Final = 0.98
+"""Of the running mean of the training loss, as in the lesson's recorder; less for short runs, which
+it would lag behind."""
+
+
+def draw_plots(
+    *,
+    curves: Curves,
+    classes: Sequence[ClassEntry],
+    valid: SplitFigures,
+    top: Sequence[ReportRow],
+    pictures: Sequence[NDArray[np.uint8]],
+) -> Mapping[str, bytes]:
+    """Draw all plots, PNG by file name; `pictures` are those of the `top` rows."""
+    return {
+        "losses.png": draw_losses(curves),
+        "rates.png": draw_rates(curves),
+        "confusion.png": draw_confusion(valid.confusion, [entry.name for entry in classes]),
+        "top-losses.png": draw_top_losses(top, pictures, classes),
+    }
+
+
+def draw_losses(curves: Curves) -> bytes:
+    """Draw the training loss of each step, and the valid loss and error of each epoch."""
+    figure, axes = _figure(1, 2, width=11, height=4)
+    losses, errors = axes
+    ends = _epoch_ends(curves)
+    steps = [point.step for point in curves.steps]
+    raw = [point.loss for point in curves.steps]
+    losses.plot(steps, raw, color=TRAIN_COLOUR, linewidth=0.8, label="train, each step")
+    losses.plot(steps, smoothed(raw), color=SMOOTH_COLOUR, linewidth=1.8, label="train, smoothed")
+    valid = [point.valid_loss for point in curves.epochs]
+    losses.plot(ends, valid, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5, label="valid")
+    losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
+    losses.set_ylim(bottom=0)
+    losses.legend(frameon=False)
+    rates = [100 * point.error_rate for point in curves.epochs]
+    epochs = [point.epoch for point in curves.epochs]
+    errors.plot(epochs, rates, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5)
+    errors.set(title="Valid error", xlabel="epoch", ylabel="% wrong")
+    errors.set_ylim(bottom=0)
+    errors.locator_params(axis="x", integer=True)
+    return _png(figure)
+
+
+def draw_rates(curves: Curves) -> bytes:
+    """Draw the head's learning rate and the momentum of each step."""
+    figure, axes = _figure(1, 2, width=11, height=3.4)
+    steps = [point.step for point in curves.steps]
+    axes[0].plot(steps, [point.lr for point in curves.steps], color=SMOOTH_COLOUR)
+    axes[0].set(title="Learning rate of the head", xlabel="step", ylabel="rate")
+    axes[0].set_ylim(bottom=0)
+    axes[1].plot(steps, [point.momentum for point in curves.steps], color=SMOOTH_COLOUR)
+    axes[1].set(title="Momentum", xlabel="step", ylabel="momentum")
+    return _png(figure)
+
+
+def draw_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> bytes:
+    """Draw the valid split's confusion matrix; shades are shares of a row, numbers are images."""
+    counts = np.asarray(confusion, dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(2.5 + 0.55 * len(names), 4, 13))
+    figure, (axes,) = _figure(1, 1, width=side + 0.6, height=side)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(title="Confusion, valid images", xlabel="predicted", ylabel="label")
+    axes.spines[:].set_visible(False)
+    short = [name if len(name) <= 22 else f"{name[:21]}…" for name in names]
+    axes.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), short)
+    if len(names) > MOST_CELLS:
+        axes.tick_params(labelsize=4)
+    else:
+        _write_cells(axes, counts, shares)
+    figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
+    return _png(figure)
+
+
+def draw_top_losses(
+    rows: Sequence[ReportRow],
+    pictures: Sequence[NDArray[np.uint8]],
+    classes: Sequence[ClassEntry],
+) -> bytes:
+    """Draw up to nine images as the lesson's `plot_top_losses`: prediction, label, loss, p(label).
+
+    `pictures` are uint8 [height, width, 3], one for each row.
+    """
+    names = {entry.id: entry.name for entry in classes}
+    shown = list(zip(rows, pictures, strict=True))[:TOP_LOSSES]
+    figure, axes = _figure(3, 3, width=9, height=10)
+    figure.suptitle("Top losses: prediction / label / loss / probability of the label")
+    for place in axes:
+        place.set_axis_off()
+    for place, (row, picture) in zip(axes, shown, strict=False):
+        place.imshow(picture, interpolation="nearest")
+        place.set_title(_caption(row, names), fontsize=9)
+    return _png(figure)
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Return the running exponential mean, corrected for its start."""
+    means: list[float] = []
+    mean = 0.0
+    # A twentieth of the run is averaged, at most 50 steps.
+    keep = min(SMOOTHING, max(0.5, 1 - 20 / max(1, len(values))))
+    for count, value in enumerate(values, start=1):
+        mean = keep * mean + (1 - keep) * value
+        means.append(mean / (1 - keep**count))
+    return means
+
+
+def _epoch_ends(curves: Curves) -> list[float]:
+    """Place each epoch at its last step; epochs of one run are equally long."""
+    whole, count = len(curves.steps), max(1, len(curves.epochs))
+    return [whole * point.epoch / count for point in curves.epochs]
+
+
+def _write_cells(axes: "Axes", counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:
+    for (label, predicted), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[label, predicted] > 0.55 else "#223"
+            axes.text(
+                predicted,
+                label,
+                f"{count:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=10 if len(counts) <= 15 else 7,
+            )
+
+
+def _caption(row: ReportRow, names: Mapping[int, str]) -> str:
+    predicted = names[row.predicted]
+    if row.label is None or row.loss is None or row.p_label is None:
+        return f"{predicted}\nno label: claims contradict"
+    return f"{predicted} / {names[row.label]}\n{row.loss:.2f} / {row.p_label:.2f}"
+
+
+def _figure(rows: int, columns: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+    # Without pyplot: no global state, no display, nothing to close.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for place in axes:
+        place.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: "Figure") -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,45 @@
+"""What stays the same through a run, and the time of its stages."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from bearloop.contract.runs import RunSpec
+from trainer.cache import EvaluationPixels, PresizedPixels
+from trainer.checkpoint import Checkpoints
+from trainer.data import Item
+from trainer.interruption import Interruption
+from trainer.mailbox import Mailbox
+from trainer.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt at one specification, with its pictures at hand."""
+
+    spec: RunSpec
+    items: Sequence[Item]
+    presized: PresizedPixels
+    evaluation: EvaluationPixels
+    device: torch.device
+    mailbox: Mailbox
+    checkpoints: Checkpoints
+    tracker: Tracker
+    interruption: Interruption
+
+
+class Stopwatch:
+    """Seconds of each stage, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Time what happens inside."""
+        started = time.monotonic()
+        yield
+        self.seconds[stage] = time.monotonic() - started

@@ -1,0 +1,269 @@
+"""The run in MLflow: parameters, curves, figures, plots, report and model; only here is mlflow.
+
+Steps are sent with each checkpoint. After a restart MLflow is asked how far it got: what it lacks
+is sent from the checkpoint's curves, what it has is not sent again.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bearloop.contract.report import Metric, Summary
+from bearloop.contract.runs import Curves, EpochPoint, RunSpec, StepPoint
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient as Client
+    from mlflow.models import ModelSignature
+
+MODEL_PATH: Final = "model"
+"""Artifact path of the ONNX-flavour model; the worker registers `runs:/<id>/model`."""
+INPUT_NAME: Final = "pixels"
+OUTPUT_NAME: Final = "logits"
+STEP_METRICS: Final = ("loss", "lr", "momentum")
+EPOCH_METRICS: Final = ("train_loss", "valid_loss", "error_rate", "seconds")
+METRICS_PER_CALL: Final = 900
+"""MLflow takes 1,000; a multiple of three keeps the metrics of one step together."""
+PARAMETERS_PER_CALL: Final = 100
+log = logging.getLogger(__name__)
+
+
+class TrackingError(Exception):
+    """MLflow did not take what the run has to say."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run leaves in MLflow."""
+
+    summary: Summary
+    onnx: bytes
+    bundle_digest: str
+    plots: Mapping[str, bytes]
+    """PNG files by name."""
+    reports: Mapping[str, bytes]
+    """Parquet files by name."""
+
+
+class _Point(NamedTuple):
+    """One value of one metric, before mlflow is imported."""
+
+    key: str
+    value: float
+    step: int
+    at: int
+    """Milliseconds since 1970."""
+
+
+class Tracker:
+    """Logs one run; does nothing where the spec names no MLflow run."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        """Stand for the run; nothing is sent before `start`."""
+        self._spec = spec
+        self._run = "" if spec.tracking is None else spec.tracking.run_id
+        self._waiting: list[_Point] = []
+        self._last_step = 0
+        self._last_epoch = 0
+        self._began = 0
+        self._clock = 0
+
+    @property
+    def tracks(self) -> bool:
+        """Whether there is an MLflow run."""
+        return bool(self._run)
+
+    def start(self, *, device: str, curves: Curves) -> None:
+        """Log parameters and tags, and whatever of a resumed run's curves MLflow lacks."""
+        if not self._run:
+            return
+        client = _client()
+        with _errors():
+            self._began = int(client.get_run(self._run).info.start_time)
+            self._last_step = _last_step(client, self._run, STEP_METRICS[0])
+            self._last_epoch = _last_step(client, self._run, EPOCH_METRICS[0])
+            self._describe(client, device)
+        for step in curves.steps:
+            self.log_step(step)
+        for epoch in curves.epochs:
+            self.log_epoch(epoch)
+        self.flush()
+
+    def log_step(self, point: StepPoint) -> None:
+        """Keep one step for the next flush, unless MLflow has it."""
+        if self._run and point.step > self._last_step:
+            self._last_step = point.step
+            self._keep(point.model_dump(include=set(STEP_METRICS)), step=point.step)
+
+    def log_epoch(self, point: EpochPoint) -> None:
+        """Keep one epoch for the next flush, unless MLflow has it."""
+        if self._run and point.epoch > self._last_epoch:
+            self._last_epoch = point.epoch
+            self._keep(point.model_dump(include=set(EPOCH_METRICS)), step=point.epoch)
+
+    def flush(self) -> None:
+        """Send what is kept. Where MLflow does not answer it stays kept: training goes on."""
+        if not self._run or not self._waiting:
+            return
+        try:
+            self._send()
+        except TrackingError as error:
+            log.warning("%d values wait for MLflow: %s", len(self._waiting), error)
+
+    def finish(self, outcome: Outcome) -> str | None:
+        """Log figures, plots, report and model; return the model's artifact path.
+
+        Raises TrackingError. Finishing again changes nothing: the figures carry the run's own time.
+        """
+        if not self._run:
+            return None
+        for key, value in _figures(outcome.summary):
+            self._waiting.append(_Point(key, value, step=0, at=self._began))
+        self._send()
+        client = _client()
+        with tempfile.TemporaryDirectory() as folder, _errors():
+            _write_files(Path(folder, "plots"), outcome.plots)
+            _write_files(Path(folder, "report"), outcome.reports)
+            self._save_model(Path(folder, MODEL_PATH), outcome)
+            client.log_artifacts(self._run, folder)
+            client.set_tag(self._run, "bearloop.bundle", outcome.bundle_digest)
+        return MODEL_PATH
+
+    def _describe(self, client: "Client", device: str) -> None:
+        from mlflow.entities import Param, RunTag
+
+        spec = self._spec
+        tags = {
+            "project": spec.project,
+            "run": str(spec.run),
+            "job": spec.job,
+            "version": spec.version_digest,
+            "recipe": spec.recipe.digest(),
+            "code": spec.code_version,
+            "device": device,
+        }
+        parameters = {**flat(spec.recipe.model_dump(mode="json")), "seed": str(spec.seed)}
+        sent = [Param(key, value[:6000]) for key, value in parameters.items()]
+        marks = [RunTag(f"bearloop.{key}", value) for key, value in tags.items()]
+        for start in range(0, len(sent), PARAMETERS_PER_CALL):
+            batch = sent[start : start + PARAMETERS_PER_CALL]
+            client.log_batch(self._run, params=batch, tags=[] if start else marks)
+
+    def _keep(self, values: Mapping[str, float], *, step: int) -> None:
+        # MLflow draws by time too: the clock must not run backwards between two steps.
+        self._clock = max(self._clock, int(time.time() * 1000))
+        for key, value in values.items():
+            self._waiting.append(_Point(key, value, step=step, at=self._clock))
+
+    def _send(self) -> None:
+        from mlflow.entities import Metric as Logged
+
+        client = _client()
+        while batch := self._waiting[:METRICS_PER_CALL]:
+            sent = [Logged(point.key, point.value, point.at, point.step) for point in batch]
+            with _errors():
+                client.log_batch(self._run, metrics=sent)
+            del self._waiting[: len(batch)]
+
+    def _save_model(self, folder: Path, outcome: Outcome) -> None:
+        import mlflow.onnx
+        import onnx
+        from mlflow.models import Model
+
+        mlflow.onnx.save_model(
+            onnx.load_model_from_string(outcome.onnx),
+            folder,
+            mlflow_model=Model(artifact_path=MODEL_PATH, run_id=self._run),
+            signature=_signature(self._spec),
+            pip_requirements=_requirements(),
+            onnx_execution_providers=["CPUExecutionProvider"],
+            save_as_external_data=False,
+            metadata={
+                "bundle_digest": outcome.bundle_digest,
+                "classes": [entry.name for entry in self._spec.classes],
+            },
+        )
+
+
+def flat(content: object, path: str = "") -> dict[str, str]:
+    """Name every leaf of nested JSON by its path: {"a": [{"b": 1}]} is {"a.0.b": "1"}."""
+    if isinstance(content, Mapping):
+        parts: Sequence[tuple[object, object]] = list(content.items())
+    elif isinstance(content, list):
+        parts = list(enumerate(content))
+    else:
+        return {path: str(content)}
+    found: dict[str, str] = {}
+    for name, part in parts:
+        found |= flat(part, f"{path}.{name}" if path else str(name))
+    return found
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"MLflow at {_address()}: {error}") from error
+
+
+def _client() -> "Client":
+    from mlflow import MlflowClient
+
+    with _errors():
+        return MlflowClient()
+
+
+def _address() -> str:
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def _last_step(client: "Client", run: str, key: str) -> int:
+    return max((point.step for point in client.get_metric_history(run, key)), default=0)
+
+
+def _figures(summary: Summary) -> Iterator[tuple[str, float]]:
+    for split, figures in summary.splits.items():
+        yield f"{split}/images", figures.images
+        yield f"{split}/log_loss", figures.log_loss
+        yield from _interval(f"{split}/error", figures.error)
+        if figures.tta_error is not None:
+            yield from _interval(f"{split}/tta_error", figures.tta_error)
+
+
+def _interval(name: str, metric: Metric) -> Iterator[tuple[str, float]]:
+    yield name, metric.value
+    yield f"{name}_low", metric.low
+    yield f"{name}_high", metric.high
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+
+
+def _signature(spec: RunSpec) -> "ModelSignature":
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    side, kind = spec.recipe.preprocess.size, np.dtype(np.float32)
+    return ModelSignature(
+        inputs=Schema([TensorSpec(kind, (-1, 3, side, side), INPUT_NAME)]),
+        outputs=Schema([TensorSpec(kind, (-1, len(spec.classes)), OUTPUT_NAME)]),
+    )
+
+
+def _requirements() -> list[str]:
+    """Pin what the model needs wherever it is loaded."""
+    return [f"{name}=={version(name)}" for name in ("onnxruntime", "onnx", "numpy", "pandas")]
