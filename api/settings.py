@@ -20,6 +20,8 @@ class Settings(BaseSettings):
     """MLflow's server as jobs and the worker reach it, `http://…`."""
     cluster: str = "processes"
     """`processes` on one machine, `kubernetes` in a cluster."""
+    cluster_file: str | None = None
+    """In a cluster: the file that says how pods look, see `api/cluster/kubernetes_rules.py`."""
     work_folder: str
     """Folder for job logs and caches (processes), or scratch space."""
     local: bool = False

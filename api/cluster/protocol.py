@@ -26,6 +26,21 @@ class JobRequest:
     environment: dict[str, str]
     """As named in `bearloop.contract.environment`, without the attempt, which the cluster adds."""
     gpus: int = 0
+    """Of each pod."""
+    cpu: float | None = None
+    """Cores that each pod asks for; None: what the operator set for the program."""
+    memory: str | None = None
+    """What each pod asks for, e.g. `8Gi`; None: what the operator set for the program."""
+    nodes: int = 1
+    """Pods that train one run together, under torchrun."""
+    shards: int = 1
+    """Pods that share one import's sources."""
+    queue: str | None = None
+    """Kueue's LocalQueue; None: the scheduler takes it at once."""
+    deadline: timedelta | None = None
+    """How long one launch may take, from its start."""
+    project: str = ""
+    """The project's name, for people who look at the cluster."""
     title: str = ""
     """What people call it, e.g. `run 3`."""
 
@@ -55,6 +70,13 @@ class DeploymentRequest:
     token_hashes: tuple[str, ...] | None = field(default=None)
     """Sha256 (hex) of the valid tokens; None makes it public."""
     replicas: int = 1
+    """Servers at least."""
+    most_replicas: int = 1
+    """Servers at most; more than `replicas` lets it scale with its CPU load."""
+    cpu: float = 1.0
+    """Cores of each server: request and limit, and its number of threads."""
+    memory: str = "1Gi"
+    """Of each server: request and limit."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,8 @@ class SeenDeployment:
     """All of the newest bundle's servers answer."""
     url: str | None
     reason: str | None = None
+    refused: bool = False
+    """The server itself refuses this bundle (exit code 42): it will not do better next time."""
 
 
 class Cluster(Protocol):

@@ -26,6 +26,7 @@ import psutil
 from api.cluster.folders import Life, ProcessFolder, folders_in
 from api.cluster.protocol import DeploymentRequest, SeenDeployment
 from bearloop.contract.environment import ATTEMPT, ENDPOINT_TOKENS
+from bearloop.contract.jobs import ExitCode
 
 HOST = "127.0.0.1"
 WANTED, TOKENS, FAILED = "wanted.json", "tokens", "failed.json"
@@ -108,8 +109,15 @@ class Servers:
             reason="the server starts",
         )
         new, old = self._split(name, wanted)
+        failure = self._failure(name, wanted)
+        if failure:
+            # Said until a server is ready: the next start alone makes nothing better.
+            refused = failure["code"] == ExitCode.input_at_fault
+            seen = replace(seen, reason=failure["reason"], refused=refused)
         if new is None:
-            return replace(seen, reason=self._start(name, wanted))
+            if failure is None or time.time() >= failure["again_at"]:
+                self._start(name, wanted)
+            return seen
         if not _listens(new, wanted.port):
             return seen
         gone = [server.ask_to_end() for server in old]
@@ -118,7 +126,7 @@ class Servers:
         if not _answers(wanted):
             return replace(seen, reason="the server does not say that it is ready")
         (self.folder / name / FAILED).unlink(missing_ok=True)
-        return replace(seen, ready=True, reason=None)
+        return replace(seen, ready=True, reason=None, refused=False)
 
     def _split(self, name: str, wanted: Wanted) -> tuple[ProcessFolder | None, list[ProcessFolder]]:
         """Return the server of what is wanted, and those of before; ended ones are forgotten."""
@@ -143,10 +151,12 @@ class Servers:
                 old.append(server)
         return new, old
 
-    def _start(self, name: str, wanted: Wanted) -> str:
+    def _failure(self, name: str, wanted: Wanted) -> dict[str, Any] | None:
+        """Return how the last server of what is wanted ended by itself, if none was ready since."""
         failed = _read(self.folder / name / FAILED)
-        if failed and failed["key"] == wanted.key and time.time() < failed["again_at"]:
-            return str(failed["reason"])
+        return failed if failed and failed["key"] == wanted.key else None
+
+    def _start(self, name: str, wanted: Wanted) -> None:
         server = ProcessFolder(self.folder / name / "servers" / f"{wanted.digest[:12]}-{uuid4()}")
         command = [*self.command, "--host", HOST, "--port", str(wanted.port)]
         server.create({"command": command, "key": wanted.key, "grace": self.grace.total_seconds()})
@@ -155,7 +165,6 @@ class Servers:
             environment[ENDPOINT_TOKENS] = str(self.folder / name / TOKENS)
         shim = server.start(environment, attempt_name=ATTEMPT)
         Thread(target=shim.wait, daemon=True).start()  # so that it leaves no zombie
-        return str(failed["reason"]) if failed else "the server starts"
 
     def _write_failure(self, name: str, server: ProcessFolder, *, code: int | None) -> None:
         before = _read(self.folder / name / FAILED)
@@ -167,6 +176,7 @@ class Servers:
         how = "vanished" if code is None else f"ended with exit code {code}"
         failure = {
             "key": request.get("key"),
+            "code": code,
             "times": times,
             "again_at": time.time() + (min(2.0**times, LONGEST_PAUSE) if times else 0),
             "reason": f"the server {how}{said}",

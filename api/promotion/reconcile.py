@@ -48,6 +48,10 @@ class NotYetError(Exception):
     """The candidate cannot be judged at this moment; says why."""
 
 
+class UnfitBundleError(Exception):
+    """The server refuses the candidate's bundle, today and tomorrow; says why."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """What a step works with."""
@@ -142,8 +146,8 @@ def _check(watch: Watch, case: Case, promotion: Promotion) -> Outcome:
     kept = _keep_serving(watch, case)
     try:
         results = _judge_candidate(watch, case, promotion)
-    except (NotYetError, NoAnswerError, StoreError) as error:
-        if case.overdue:
+    except (NotYetError, NoAnswerError, StoreError, UnfitBundleError) as error:
+        if case.overdue or isinstance(error, UnfitBundleError):
             return _fail(watch, case, promotion, reason=str(error))
         return Outcome(kept.endpoint, watch.settings.poll, {"reason": str(error)})
     _undeploy(watch, case, candidate_deployment(promotion.id))
@@ -195,6 +199,8 @@ def _candidate_url(watch: Watch, case: Case, promotion: Promotion) -> str:
     seen = _deploy(watch, case, request)
     if seen is None or not seen.ready or seen.url is None:
         why = seen.reason if seen else None
+        if seen and seen.refused:
+            raise UnfitBundleError(f"the candidate's server refuses the bundle: {why}")
         raise NotYetError(f"the candidate does not answer yet: {why or 'it is starting'}")
     return seen.url
 
