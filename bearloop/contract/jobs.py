@@ -45,6 +45,8 @@ class Progress(Record):
     numbers: dict[str, float] = Field(default_factory=dict)
     """Newest figures by name, e.g. `valid_loss`."""
     at: datetime
+    shard: int = 0
+    """Which part of the job this is about, where several pods share it."""
 
 
 class Result(Record):

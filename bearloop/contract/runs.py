@@ -33,12 +33,21 @@ class RunSpec(Record):
     recipe: Recipe
     seed: int = Field(default=42, ge=0, le=2**31 - 1)
     device: Literal["cuda", "cpu", "auto"] = "auto"
+    gpus: int = Field(default=0, ge=0, le=16)
+    """Of each node."""
+    nodes: int = Field(default=1, ge=1, le=32)
+    """Machines, or pods, that train together."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Epochs between two checkpoints."""
     code_version: str
     """Of bearloop, as given to MLflow and the bundle."""
     tracking: Tracking | None = None
     """None when rerun outside the platform."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together: one for each GPU, and at least one on each node."""
+        return self.nodes * max(1, self.gpus)
 
 
 class RunOutput(Record):
