@@ -42,7 +42,10 @@ class ServerRules(PodRules):
     port: int = 8080
     target_cpu: int = Field(default=70, ge=1, le=100)
     """Mean use of the requested CPU, in per cent, at which one more server starts."""
+    scale_in_after: timedelta = timedelta(minutes=5)
+    """How long the load must be low before a server that is not needed any more ends."""
     topology_spread: tuple[dict[str, Any], ...] = ()
+    """Kubernetes' constraints; empty: over the nodes as far as that is possible."""
 
 
 class KubernetesRules(_Closed):

@@ -73,10 +73,15 @@ class DeploymentRequest:
     """Servers at least."""
     most_replicas: int = 1
     """Servers at most; more than `replicas` lets it scale with its CPU load."""
-    cpu: float = 1.0
-    """Cores of each server: request and limit, and its number of threads."""
-    memory: str = "1Gi"
-    """Of each server: request and limit."""
+    cpu: float | None = None
+    """Cores of each server, request and limit, which give its number of threads; None: what the
+    operator set."""
+    memory: str | None = None
+    """Of each server, request and limit; None: what the operator set."""
+    project: str = ""
+    """The project's name, for people who look at the cluster."""
+    title: str = ""
+    """What people call it, e.g. `endpoint bears`."""
 
 
 @dataclass(frozen=True)
