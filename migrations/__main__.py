@@ -1,14 +1,41 @@
 """`python -m migrations`: migrate as the owner and grant the program's role its rights."""
 
-import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError
+
+from migrations.patience import MigrationError, RefusedError, first_line, say
+from migrations.settings import OwnerSettings
 from migrations.upgrade import upgrade
 
 
 def main() -> None:
-    """Read BEARLOOP_OWNER_URL and BEARLOOP_PROGRAM_ROLE, and upgrade."""
-    role = os.environ.get("BEARLOOP_PROGRAM_ROLE", "bearloop")
-    upgrade(os.environ["BEARLOOP_OWNER_URL"], program_role=role)
+    """Migrate BEARLOOP_OWNER_URL; exit code 1: not in time, 42: this image does not fit."""
+    with told("migrations"):
+        given = OwnerSettings()
+        upgrade(given.owner_url, program_role=given.program_role, within=given.database_wait)
+
+
+@contextmanager
+def told(program: str) -> Iterator[None]:
+    """End with words and an exit code in place of a trace."""
+    try:
+        yield
+    except MigrationError as error:
+        say(f"{program}: {error}")
+        sys.exit(error.exit_code)
+    except ValidationError as error:
+        # Without the values: they hold passwords.
+        for problem in error.errors(include_input=False, include_url=False):
+            hint = " (five minutes are PT5M)" if "time_delta" in problem["type"] else ""
+            say(f"{program}: BEARLOOP_{str(problem['loc'][0]).upper()}: {problem['msg']}{hint}")
+        sys.exit(RefusedError.exit_code)
+    except DBAPIError as error:
+        say(f"{program}: the database refused: {first_line(error)}")
+        sys.exit(MigrationError.exit_code)
 
 
 if __name__ == "__main__":

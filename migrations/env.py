@@ -1,13 +1,16 @@
-"""How Alembic reaches the database: by the address in its configuration."""
+"""How Alembic reaches the database: what belongs to an upgrade is one transaction."""
 
 from alembic import context
 from sqlalchemy import create_engine, pool
 
 from api.tables import Table
+from migrations.recorded import record
+from migrations.rights import grant
 
 engine = create_engine(
     context.config.get_main_option("sqlalchemy.url", ""), poolclass=pool.NullPool
 )
+upgrading = context.config.attributes.get("upgrading")
 
 with engine.connect() as connection:
     context.configure(
@@ -15,3 +18,6 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         context.run_migrations()
+        if upgrading is not None:
+            record(connection, upgrading.history)
+            grant(connection, upgrading.program_role)

@@ -16,6 +16,7 @@ from api.tables.training import JobState, Recipe, Job, Run, Report
 from api.tables.review import Review, Screen, QueuedImage, Decision
 from api.tables.serving import Endpoint, EndpointToken, Promotion
 from api.tables.record import AuditEvent, IdempotencyKey
+from api.tables.schema import SchemaRevision
 
 __all__ = [
     "Table",
@@ -45,4 +46,5 @@ __all__ = [
     "Promotion",
     "AuditEvent",
     "IdempotencyKey",
+    "SchemaRevision",
 ]

@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from api.database import Database
-from migrations.upgrade import APPEND_ONLY
+from migrations.rights import APPEND_ONLY
 
 
 @pytest.mark.parametrize("table", APPEND_ONLY)
