@@ -167,7 +167,7 @@ def test_a_program_waits_for_its_schema(
     postgres: EmbeddedPostgres, fresh: str, images: Images, capfd: pytest.CaptureFixture[str]
 ) -> None:
     owner, program = postgres.url(fresh, role=OWNER), postgres.url(fresh, role=PROGRAM)
-    with pytest.raises(MigrationError, match="gave up after .* the schema is older"):
+    with pytest.raises(MigrationError, match=r"gave up after .* the schema is older"):
         wait_for_schema(program, within=SOON, versions=images.today)
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(wait_for_schema, program, within=timedelta(seconds=30))
