@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bearloop.contract.environment import BUNDLE, ENDPOINT_TOKENS, STORE_URL
+from bearloop.contract.environment import BUNDLE, ENDPOINT_TOKENS, LINGER, STORE_URL, THREADS
 from bearloop.preprocess import MAX_PIXELS
 
 VARIABLES = {
@@ -19,9 +19,9 @@ VARIABLES = {
     "allow_private_addresses": "BEARLOOP_ALLOW_PRIVATE_ADDRESSES",
     "max_bytes": "BEARLOOP_MAX_BYTES",
     "max_pixels": "BEARLOOP_MAX_PIXELS",
-    "threads": "BEARLOOP_THREADS",
+    "threads": THREADS,
     "queue": "BEARLOOP_QUEUE",
-    "linger": "BEARLOOP_LINGER",
+    "linger": LINGER,
 }
 """Field to variable; one that is unset or empty leaves the field's default."""
 
