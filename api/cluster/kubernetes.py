@@ -108,14 +108,17 @@ class KubernetesApi:
             return False
         return True
 
-    def apply(self, thing: Thing) -> Thing:
-        """Make it as described, server-side, whatever it was; return it as it is now."""
+    def apply(self, thing: Thing, *, manager: str = FIELD_MANAGER) -> Thing:
+        """Make it as described, server-side, whatever it was; return it as it is now.
+
+        A field that `manager` no longer names, and that nobody else does, is taken away.
+        """
         request = _Request(
             "apply",
             thing["kind"],
             _name(thing),
             method="PATCH",
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
+            query={"fieldManager": manager, "force": "true"},
             body=thing,
             content="application/apply-patch+yaml",
         )
