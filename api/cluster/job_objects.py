@@ -1,0 +1,220 @@
+"""A launch as Kubernetes objects: dictionaries that read like their YAML; pure."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from api.cluster.kubernetes_rules import KubernetesRules, PodRules
+from api.cluster.pod_objects import (
+    CONTAINER_SECURITY,
+    JOB_LABEL,
+    POD_SECURITY,
+    PROJECT,
+    SCRATCH,
+    TITLE,
+    Thing,
+    made_labels,
+    owner_references,
+)
+from api.cluster.protocol import JobRequest
+from bearloop.contract import environment
+from bearloop.contract.jobs import ExitCode
+
+QUEUE_LABEL: Final = "kueue.x-k8s.io/queue-name"
+CONTAINER: Final = "main"
+MASTER_PORT: Final = 29500
+"""Torch's own default."""
+
+PROGRAMS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
+    {"importer": ("python", "-m", "importer"), "trainer": ("python", "-m", "trainer")}
+)
+"""Program -> the command that its image runs."""
+
+
+def job_object(
+    request: JobRequest,
+    rules: KubernetesRules,
+    *,
+    owner_uid: str | None,
+    programs: Mapping[str, Sequence[str]] = PROGRAMS,
+) -> Thing:
+    """Return the Job of one launch; the worker deletes it when its result is in the tables."""
+    pods = max(request.nodes, request.shards)
+    deadline = request.deadline
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata(request, rules, owner_uid=owner_uid),
+        "spec": {
+            "completions": pods,
+            "parallelism": pods,
+            "completionMode": "Indexed" if pods > 1 else "NonIndexed",
+            # Crashes are counted, and limited, by the worker: it launches anew.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": _failure_rules(request)},
+            **({"activeDeadlineSeconds": int(deadline.total_seconds())} if deadline else {}),
+            "template": {
+                "metadata": {
+                    "labels": job_labels(request, rules),
+                    "annotations": {
+                        # Moving the pod of a healthy run costs it the way since its checkpoint.
+                        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+                        **_annotations(request),
+                        **_pod_rules(request, rules).annotations,
+                    },
+                },
+                "spec": _pod(request, rules, command=programs[request.program]),
+            },
+        },
+    }
+
+
+def service_object(request: JobRequest, rules: KubernetesRules, *, owner_uid: str | None) -> Thing:
+    """Return the headless Service by which the pods of one run find each other."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(request, rules, owner_uid=owner_uid),
+        "spec": {
+            "clusterIP": "None",
+            # They meet before any of them is ready, or none ever is.
+            "publishNotReadyAddresses": True,
+            "selector": {JOB_LABEL: request.name},
+            "ports": [{"name": "torch", "port": MASTER_PORT}],
+        },
+    }
+
+
+def job_labels(request: JobRequest, rules: KubernetesRules) -> dict[str, str]:
+    """Return the labels of a job's objects."""
+    return {
+        **made_labels(rules),
+        "app.kubernetes.io/component": request.program,
+        JOB_LABEL: request.name,
+    }
+
+
+def _metadata(request: JobRequest, rules: KubernetesRules, *, owner_uid: str | None) -> Thing:
+    queue = {QUEUE_LABEL: request.queue} if request.queue else {}
+    return {
+        "name": request.name,
+        "namespace": rules.namespace,
+        "labels": {**job_labels(request, rules), **queue},
+        "annotations": _annotations(request),
+        "ownerReferences": owner_references(rules, owner_uid),
+    }
+
+
+def _annotations(request: JobRequest) -> dict[str, str]:
+    return {TITLE: request.title or request.name, PROJECT: request.project}
+
+
+def _failure_rules(request: JobRequest) -> list[Thing]:
+    """Say which lost pods are replaced within the Job; any other failure ends it.
+
+    The pods of one run on several nodes begin together, or not at all: whoever is lost, the Job
+    ends, and the worker launches the next one.
+    """
+    at_fault = {"operator": "In", "values": [int(ExitCode.input_at_fault)]}
+    interrupted = {"operator": "In", "values": [int(ExitCode.interrupted)]}
+    fail: Thing = {
+        "action": "FailJob",
+        "onExitCodes": {"containerName": CONTAINER, **at_fault},
+    }
+    if request.nodes > 1:
+        return [fail]
+    return [
+        fail,
+        {
+            "action": "Ignore",
+            "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+        },
+        {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, **interrupted}},
+    ]
+
+
+def _pod(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
+    pod_rules = _pod_rules(request, rules)
+    placed = {
+        "subdomain": request.name if request.nodes > 1 else None,
+        "nodeSelector": pod_rules.node_selector,
+        "tolerations": list(pod_rules.tolerations),
+        "affinity": pod_rules.affinity,
+        "priorityClassName": pod_rules.priority_class,
+        "runtimeClassName": pod_rules.runtime_class,
+        "imagePullSecrets": [{"name": secret} for secret in rules.pull_secrets],
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": int(rules.grace.total_seconds()),
+        "serviceAccountName": rules.service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        **{name: value for name, value in placed.items() if value},
+        "containers": [_container(request, rules, command=command)],
+        "volumes": _volumes(pod_rules),
+    }
+
+
+def _container(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
+    pod_rules = _pod_rules(request, rules)
+    shared = [{"name": "shared-memory", "mountPath": "/dev/shm"}]
+    return {
+        "name": CONTAINER,
+        "image": pod_rules.image,
+        "imagePullPolicy": rules.pull_policy,
+        "command": list(command),
+        "envFrom": [{"secretRef": {"name": secret}} for secret in pod_rules.secrets],
+        "env": _environment(request, pod_rules),
+        "resources": _resources(request, rules),
+        "securityContext": CONTAINER_SECURITY,
+        # The end of the log tells why it died, where the log itself is gone.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "scratch", "mountPath": SCRATCH},
+            *(shared if pod_rules.shared_memory else []),
+        ],
+    }
+
+
+def _environment(request: JobRequest, pod_rules: PodRules) -> list[Thing]:
+    told = {
+        "HOME": SCRATCH,
+        "TMPDIR": SCRATCH,
+        **pod_rules.environment,
+        **request.environment,
+    }
+    if request.nodes > 1:
+        told[environment.MASTER] = f"{request.name}-0.{request.name}"
+    if request.shards > 1:
+        told[environment.SHARDS] = str(request.shards)
+    uid = {"fieldRef": {"fieldPath": "metadata.uid"}}
+    return [
+        *({"name": name, "value": value} for name, value in told.items()),
+        {"name": environment.ATTEMPT, "valueFrom": uid},
+    ]
+
+
+def _resources(request: JobRequest, rules: KubernetesRules) -> Thing:
+    """Ask for cores without a limit: what a node has to spare would only lie idle."""
+    pod_rules = _pod_rules(request, rules)
+    memory = request.memory or pod_rules.memory
+    gpus = {rules.gpu_resource: str(request.gpus)} if request.gpus else {}
+    return {
+        "requests": {"cpu": f"{request.cpu or pod_rules.cpu:g}", "memory": memory, **gpus},
+        "limits": {"memory": memory, **gpus},
+    }
+
+
+def _volumes(pod_rules: PodRules) -> list[Thing]:
+    shared = {"medium": "Memory", "sizeLimit": pod_rules.shared_memory}
+    return [
+        {"name": "scratch", "emptyDir": {"sizeLimit": pod_rules.scratch}},
+        *([{"name": "shared-memory", "emptyDir": shared}] if pod_rules.shared_memory else []),
+    ]
+
+
+def _pod_rules(request: JobRequest, rules: KubernetesRules) -> PodRules:
+    return rules.importer if request.program == "importer" else rules.trainer
