@@ -1,0 +1,176 @@
+"""Endpoints in a namespace: a Deployment each, with what lets it be asked, scaled and drained."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from time import monotonic
+
+from api.cluster.kubernetes import ClusterError, KubernetesApi
+from api.cluster.kubernetes_rules import KubernetesRules
+from api.cluster.pod_objects import Thing, selector
+from api.cluster.protocol import DeploymentRequest, SeenDeployment
+from api.cluster.server_objects import (
+    KINDS,
+    TOKENS,
+    Place,
+    object_name,
+    owns_replicas,
+    pod_selector,
+    replicas_alone,
+    scales,
+    server_objects,
+    tokens_mark,
+    with_replicas,
+)
+from api.cluster.server_status import see_deployment, speechless
+
+COMMAND = ("python", "-m", "inference")
+APPLIED = "bearloop.io/applied"
+"""Annotation of the Deployment: a digest of all the objects that were applied with it."""
+REPLICAS_MANAGER = "bearloop-replicas"
+"""Who holds the number of servers between a fixed one and an autoscaler's."""
+AGAIN = timedelta(minutes=1)
+"""How soon what somebody else changed or deleted is put right."""
+LOOKED_INTO = 3
+"""Pods whose events are read, at most."""
+
+
+class KubernetesServers:
+    """The deployments of one release."""
+
+    def __init__(
+        self, api: KubernetesApi, rules: KubernetesRules, *, command: Sequence[str] = COMMAND
+    ) -> None:
+        self.api = api
+        self.rules = rules
+        self.command = command
+        self._owner_uid: str | None = None
+        self._applied: dict[str, tuple[str, float]] = {}
+        """Name -> digest of what this process applied last, and when."""
+        self._refusals: dict[str, tuple[str, str]] = {}
+        """Name -> digest of the bundle, and why the API server did not take its objects."""
+
+    def deploy(self, request: DeploymentRequest) -> None:
+        """Make the objects what the request asks for; nothing happens where they are."""
+        things = server_objects(request, Place(self.rules, self.command, self._owner()))
+        mark = _digest(things)
+        live = self._live(request.name)
+        if live is not None and self._is_fresh(request.name, live, mark=mark):
+            return
+        self._refusals.pop(request.name, None)
+        try:
+            self._apply(request, things, live=live, mark=mark)
+        except ClusterError as error:
+            # A quota's or a policy's no is the deployment's reason; no answer is the caller's.
+            if error.status is None or not 400 <= error.status < 500:
+                raise
+            self._refusals[request.name] = (request.digest, str(error))
+            return
+        self._applied[request.name] = (mark, monotonic())
+
+    def look(self, name: str) -> SeenDeployment | None:
+        """Observe the deployment; None when there is none of this name."""
+        live = self._live(name)
+        if live is None or name in self._refusals:
+            return self._refused(name)
+        pods = self._pods(name)
+        quiet = speechless(live, pods)[:LOOKED_INTO]
+        events = {pod: self.api.events("Pod", pod) for pod in quiet}
+        return see_deployment(name, live, pods, url=self._url(name), events=events)
+
+    def undeploy(self, name: str) -> None:
+        """Delete all of it; the servers drain."""
+        self._applied.pop(name, None)
+        self._refusals.pop(name, None)
+        for kind in KINDS:
+            self.api.delete(kind, self._name(name))
+
+    def _is_fresh(self, name: str, live: Thing, *, mark: str) -> bool:
+        applied, at = self._applied.get(name, ("", 0.0))
+        there = (live["metadata"].get("annotations") or {}).get(APPLIED)
+        return mark == applied == there and monotonic() - at < AGAIN.total_seconds()
+
+    def _apply(
+        self, request: DeploymentRequest, things: Sequence[Thing], *, live: Thing | None, mark: str
+    ) -> None:
+        for thing in things:
+            if thing["kind"] == "Deployment":
+                thing["metadata"]["annotations"][APPLIED] = mark
+                self._apply_deployment(request, thing, live=live)
+            else:
+                self.api.apply(thing)
+        for kind in KINDS:
+            if kind not in {thing["kind"] for thing in things}:
+                self.api.delete(kind, self._name(request.name))
+        self._hasten_tokens(request)
+
+    def _apply_deployment(
+        self, request: DeploymentRequest, deployment: Thing, *, live: Thing | None
+    ) -> None:
+        if live is None:
+            # All of them at once; the autoscaler would begin with one.
+            self.api.apply(with_replicas(deployment, request.replicas))
+            return
+        if scales(request) and owns_replicas(live):
+            self.api.apply(replicas_alone(live), manager=REPLICAS_MANAGER)
+        self.api.apply(deployment)
+
+    def _hasten_tokens(self, request: DeploymentRequest) -> None:
+        """Have the kubelets write the changed Secret into the pods now, not within a minute.
+
+        A kubelet looks at a pod's volumes when the pod changes, so it is given another annotation.
+        """
+        mark = tokens_mark(request)
+        if mark is None:
+            return
+        for pod in self._pods(request.name):
+            metadata = pod["metadata"]
+            if (metadata.get("annotations") or {}).get(TOKENS) == mark:
+                continue
+            try:
+                self.api.patch(
+                    "Pod", metadata["name"], {"metadata": {"annotations": {TOKENS: mark}}}
+                )
+            except ClusterError as error:
+                if error.status != 404:  # it ended meanwhile
+                    raise
+
+    def _refused(self, name: str) -> SeenDeployment | None:
+        if name not in self._refusals:
+            return None
+        digest, reason = self._refusals[name]
+        return SeenDeployment(name, digest, ready=False, url=None, reason=reason)
+
+    def _owner(self) -> str | None:
+        """Return the uid of the ConfigMap that owns what is made; raises ClusterError."""
+        if self.rules.endpoints_outlive:
+            return None
+        if self._owner_uid is None:
+            found = self.api.get("ConfigMap", self.rules.owner)
+            if found is None:
+                which = f"ConfigMap {self.rules.owner} in namespace {self.rules.namespace}"
+                why = "the release has none: install the chart again, or correct `owner`"
+                raise ClusterError("read", which, why)
+            self._owner_uid = str(found["metadata"]["uid"])
+        return self._owner_uid
+
+    def _live(self, name: str) -> Thing | None:
+        found = self.api.get("Deployment", self._name(name))
+        gone = found is None or "deletionTimestamp" in found["metadata"]
+        return None if gone else found
+
+    def _pods(self, name: str) -> list[Thing]:
+        labels = pod_selector(self.rules.release, name)
+        return self.api.list("Pod", selector(labels))
+
+    def _name(self, name: str) -> str:
+        return object_name(self.rules.release, name)
+
+    def _url(self, name: str) -> str:
+        port = self.rules.inference.port
+        return f"http://{self._name(name)}.{self.rules.namespace}:{port}"
+
+
+def _digest(things: Sequence[Thing]) -> str:
+    return hashlib.sha256(json.dumps(things, sort_keys=True).encode()).hexdigest()[:16]
