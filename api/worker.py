@@ -20,6 +20,7 @@ from api.jobs.reconcile import (
     Workplace,
     claim_job,
     give_back,
+    make_due,
     reconcile_job,
     remove_strays,
 )
@@ -44,6 +45,7 @@ class Worker:
         """Make steps until the end is asked for; an error costs one step, and is logged."""
         next_sweep = time.monotonic()
         while not self.ending.is_set():
+            self._safely(self._hear)
             jobs_due = self._safely(self._step_job)
             endpoints_due = self._safely(self._step_endpoint)
             if time.monotonic() >= next_sweep:
@@ -51,6 +53,10 @@ class Worker:
                 next_sweep = time.monotonic() + self.place.settings.sweep.total_seconds()
             if not (jobs_due or endpoints_due or self.ending.is_set()):
                 self.place.cluster.wait(self.place.settings.poll)
+
+    def _hear(self) -> bool:
+        make_due(self.place)
+        return True
 
     def _step_job(self) -> bool:
         job = claim_job(self.place)
@@ -104,14 +110,11 @@ def main() -> None:
 
 def build_cluster(given: Settings) -> Cluster:
     """Build the cluster that the settings name."""
-    if given.cluster != "processes":
-        raise ValueError(f"BEARLOOP_CLUSTER is {given.cluster!r}: expected `processes`")
-    rules = ProcessRules(
-        inherited=inherited_environment(),
-        at_once=given.processes_at_once,
-        grace=given.stop_grace,
-    )
-    return ProcessCluster(Path(given.work_folder), rules)
+    if given.cluster == "processes":
+        return _build_processes(given)
+    if given.cluster == "kubernetes":
+        return _build_kubernetes(given)
+    raise ValueError(f"BEARLOOP_CLUSTER is {given.cluster!r}: expected `processes` or `kubernetes`")
 
 
 def build_workplace(given: Settings, cluster: Cluster) -> Workplace:
@@ -127,6 +130,33 @@ def build_workplace(given: Settings, cluster: Cluster) -> Workplace:
         cluster=cluster,
         kinds={kind.name: kind for kind in kinds},
     )
+
+
+def _build_processes(given: Settings) -> ProcessCluster:
+    rules = ProcessRules(
+        inherited=inherited_environment(),
+        at_once=given.processes_at_once,
+        grace=given.stop_grace,
+    )
+    return ProcessCluster(Path(given.work_folder), rules)
+
+
+def _build_kubernetes(given: Settings) -> Cluster:
+    # The client takes 45 MB and 0.2 s, and one machine needs none of it.
+    from api.cluster.kubernetes import KubernetesApi
+    from api.cluster.kubernetes_cluster import KubernetesCluster
+    from api.cluster.kubernetes_rules import read_rules
+
+    if given.cluster_file is None:
+        raise ValueError(
+            "BEARLOOP_CLUSTER is `kubernetes` and BEARLOOP_CLUSTER_FILE is not set: "
+            "name the file that says how pods look; the chart makes it"
+        )
+    rules = read_rules(Path(given.cluster_file))
+    api = KubernetesApi(rules.namespace, timeout=given.call_deadline)
+    cluster = KubernetesCluster(api, rules, call_deadline=given.call_deadline)
+    cluster.begin()
+    return cluster
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ class ProcessCluster:
         if folder.ask_to_end():
             folder.forget()
 
-    def logs(self, name: str) -> str:
-        return self._folder(name).log()
+    def logs(self, name: str) -> dict[str, str]:
+        return {"process": self._folder(name).log()}
 
     def deploy(self, request: DeploymentRequest) -> None:
         self._servers.deploy(request)
@@ -111,6 +111,12 @@ class ProcessCluster:
     def wait(self, timeout: timedelta) -> None:
         self._changed.wait(timeout.total_seconds())
         self._changed.clear()
+
+    def changed(self) -> set[str]:
+        ended = {name for name, waiter in list(self._begun.items()) if not waiter.is_alive()}
+        for name in ended:
+            self._begun.pop(name, None)
+        return ended
 
     def wake(self) -> None:
         """Make a `wait` of another thread return."""

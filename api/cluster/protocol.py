@@ -1,5 +1,6 @@
 """What the worker asks of the place where jobs and endpoints run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -56,6 +57,8 @@ class SeenJob:
     attempt: str | None = None
     reason: str | None = None
     """Why it waits or died, in plain words."""
+    disrupted: bool = False
+    """The cluster took a pod away, and with it the launch: nothing that the job did."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,11 @@ class Cluster(Protocol):
         """End the job if it runs (politely, then by force) and forget it."""
         ...
 
-    def logs(self, name: str) -> str:
-        """Return what the job's newest attempt printed."""
+    def logs(self, name: str) -> Mapping[str, str]:
+        """Return what each of the job's pods or processes printed that is still there.
+
+        By a name that stays the same for each of them; oldest first, by name too.
+        """
         ...
 
     def deploy(self, request: DeploymentRequest) -> None:
@@ -136,4 +142,8 @@ class Cluster(Protocol):
 
     def wait(self, timeout: timedelta) -> None:
         """Return as soon as something may have changed, or after `timeout`."""
+        ...
+
+    def changed(self) -> set[str]:
+        """Return the names of jobs (and of deployments) heard to have changed since last asked."""
         ...

@@ -32,11 +32,19 @@ class Watch:
         self._names: set[str] = set()
         self._woken = Event()
         self._ending = Event()
+        self._kinds: Sequence[str] = ()
+        self._listening: set[str] = set()
         self.changes = 0
         """Counts events and new starts: the same number twice means that nothing was heard."""
 
+    @property
+    def listens(self) -> bool:
+        """Whether every kind is listened to, as far as one can tell."""
+        return bool(self._kinds) and len(self._listening) == len(self._kinds)
+
     def begin(self, kinds: Sequence[str]) -> None:
         """Watch these kinds from now on, each in a thread of its own."""
+        self._kinds = kinds
         for kind in kinds:
             Thread(target=self._follow, args=(kind,), name=f"watch-{kind}", daemon=True).start()
 
@@ -69,13 +77,16 @@ class Watch:
             try:
                 if since is None:
                     since = self._api.version(kind, self._labels)
+                    self._listening.add(kind)
                     self.wake()  # what happened before it is to be looked for
                 since = self._listen(kind, since)
             except ExpiredError:
                 since = None
+                self._listening.discard(kind)
             except ClusterError as error:
                 log.warning("%s; it goes on by itself", error)
                 since = None
+                self._listening.discard(kind)
                 self._ending.wait(uniform(*PAUSE))
 
     def _listen(self, kind: str, since: str) -> str:

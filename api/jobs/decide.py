@@ -1,10 +1,15 @@
 """What to do about a job: from the row, the cluster and the mailbox to one decision; pure."""
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from api.cluster.protocol import Phase, SeenJob
 from api.jobs.states import JobState
 from bearloop.contract.jobs import ExitCode, Problem, Result
+
+NAME: Final = re.compile(r"[a-z]+-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9]+")
+"""Of a launch: kind, the job's id, number."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,11 @@ def job_name(kind: str, job_id: str, launch: int) -> str:
     return f"{kind}-{job_id}-{launch}"
 
 
+def is_job_name(name: str) -> bool:
+    """Tell whether `job_name` may have made a name: a deployment's is another."""
+    return NAME.fullmatch(name) is not None
+
+
 def read_job_name(name: str) -> tuple[str, int]:
     """Return the job's id and the launch's number of a name that `job_name` made."""
     stem, _, launch = name.rpartition("-")
@@ -142,11 +152,13 @@ def _by_phase(job: JobView, seen: SeenJob, *, max_crashes: int) -> Decision:
 def _by_exit_code(job: JobView, seen: SeenJob, *, max_crashes: int) -> Decision:
     if seen.exit_code == ExitCode.input_at_fault:
         return Fail("the input is at fault, but the job left no word on it; its log may tell")
-    if seen.exit_code == ExitCode.interrupted:
-        return Relaunch(counted=False, reason="it was interrupted and goes on from its checkpoint")
+    if seen.exit_code == ExitCode.interrupted or seen.disrupted:
+        why = f"{seen.reason}; it" if seen.reason else "it was interrupted and"
+        return Relaunch(counted=False, reason=f"{why} goes on from its checkpoint")
     if seen.exit_code is None:
         return _crash(job, seen.reason or "it vanished", max_crashes=max_crashes)
-    return _crash(job, f"it crashed with exit code {seen.exit_code}", max_crashes=max_crashes)
+    why = seen.reason or f"it crashed with exit code {seen.exit_code}"
+    return _crash(job, why, max_crashes=max_crashes)
 
 
 def _crash(job: JobView, reason: str, *, max_crashes: int) -> Decision:

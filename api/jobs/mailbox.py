@@ -1,5 +1,7 @@
 """A job's mailbox in the object store, as the control plane uses it."""
 
+from collections.abc import Mapping
+
 from bearloop.contract.imports import ImportSpec
 from bearloop.contract.jobs import Progress, Result, progress_key, result_key, spec_key
 from bearloop.contract.runs import RunSpec
@@ -28,14 +30,21 @@ class Mailbox:
         found = self._read(progress_key(self.job, attempt))
         return None if found is None else Progress.model_validate_json(found)
 
-    def keep_log(self, launch: int, text: str) -> None:
-        """Keep the end of a launch's log: the cluster forgets it."""
-        self.store.put(log_key(self.job, launch), text.encode())
+    def keep_logs(self, launch: int, printed: Mapping[str, str]) -> None:
+        """Keep what a launch's pods printed, each by its name: the cluster forgets them."""
+        for name, text in printed.items():
+            if text:
+                self.store.put(f"{logs_prefix(self.job, launch)}{name}.txt", text.encode())
 
     def log(self, launch: int) -> str | None:
-        """Read the kept log of a launch; None when nothing was kept."""
-        found = self._read(log_key(self.job, launch))
-        return None if found is None else found.decode(errors="replace")
+        """Read the kept log of a launch, its pods' one after the other; None when none was kept."""
+        prefix = logs_prefix(self.job, launch)
+        kept = {entry.key: self._read(entry.key) or b"" for entry in self.store.list(prefix)}
+        texts = {key: text.decode(errors="replace") for key, text in kept.items()}
+        if len(texts) < 2:
+            return next(iter(texts.values()), None)
+        names = {key: key.removeprefix(prefix).removesuffix(".txt") for key in texts}
+        return "\n".join(f"---- {names[key]}\n{text}" for key, text in texts.items())
 
     def _read(self, key: str) -> bytes | None:
         try:
@@ -44,6 +53,6 @@ class Mailbox:
             return None
 
 
-def log_key(job: str, launch: int) -> str:
-    """Return the key of the kept log of one launch."""
-    return f"jobs/{job}/logs/{launch}.txt"
+def logs_prefix(job: str, launch: int) -> str:
+    """Return the prefix of the kept logs of one launch; ends with a slash."""
+    return f"jobs/{job}/logs/{launch}/"

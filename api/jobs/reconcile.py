@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from api import leases
 from api.cluster.protocol import Cluster, JobRequest, Phase, SeenJob
@@ -64,6 +64,22 @@ def reconcile_job(place: Workplace, job: Job) -> None:
     result = None if ends else _mailbox(place, job).result()
     decision = rules.decide(view, seen, result, max_crashes=place.settings.max_crashes)
     _apply(place, job, decision=decision, seen=seen)
+
+
+def make_due(place: Workplace) -> None:
+    """Let the jobs that the cluster was heard to change be looked at now."""
+    names = place.cluster.changed()
+    ids = {UUID(rules.read_job_name(name)[0]) for name in names if rules.is_job_name(name)}
+    if not ids:
+        return
+    # A queued one waits on purpose: for its turn, or for a while after a crash.
+    waits_for_a_look = Job.finished_at.is_(None) & (Job.state != JobState.queued)
+    with place.database.transaction() as session:
+        session.execute(
+            update(Job)
+            .where(Job.id.in_(ids), waits_for_a_look, Job.due_at > func.now())
+            .values(due_at=func.now())
+        )
 
 
 def give_back(place: Workplace, job: Job, reason: str) -> None:
@@ -124,7 +140,10 @@ def _apply(place: Workplace, job: Job, *, decision: rules.Decision, seen: SeenJo
         case rules.Remove():
             _keep_log(place, job)  # what it printed after its result, too
             place.cluster.remove(_name(job))
-            _give(place, job, due_in=poll)
+            # Where its node is lost it stays for long, and who cancelled it should know.
+            waits = job.cancel_asked and not JobState(job.state).is_terminal
+            told = {"reason": seen.reason} if waits and seen and seen.reason else {}
+            _give(place, job, changes=told, due_in=poll)
         case rules.Cancel():
             _move(place, job, JobState.cancelled, reason=None)
         case rules.Settle():
@@ -138,7 +157,8 @@ def _write_down(place: Workplace, job: Job, decision: rules.Wait, *, seen: SeenJ
         changes["started_at"] = func.now()
     progress = _mailbox(place, job).progress(decision.attempt) if decision.attempt else None
     said = progress.model_dump(mode="json") if progress else job.progress
-    if said != job.progress:
+    # What is said of a running attempt is that it is about to go: its log goes with it.
+    if said != job.progress or (decision.reason and decision.state is JobState.running):
         changes["progress"] = said
         _keep_log(place, job)
     waits = seen is not None and seen.phase is Phase.pending
@@ -212,9 +232,7 @@ def _give(
 
 
 def _keep_log(place: Workplace, job: Job) -> None:
-    log = place.cluster.logs(_name(job))
-    if log:
-        _mailbox(place, job).keep_log(job.launch, log)
+    _mailbox(place, job).keep_logs(job.launch, place.cluster.logs(_name(job)))
 
 
 def _mailbox(place: Workplace, job: Job) -> Mailbox:

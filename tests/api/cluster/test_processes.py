@@ -73,7 +73,7 @@ def test_a_job_runs_ends_and_shows_its_code_and_log(cluster: ProcessCluster, not
     (notes / "go").write_text("0")
     ended = await_phase(cluster, Phase.succeeded)
     assert (ended.exit_code, ended.attempt) == (0, running.attempt)
-    assert cluster.logs("run-j-1") == f"hello from {running.attempt}\n"
+    assert cluster.logs("run-j-1") == {"process": f"hello from {running.attempt}\n"}
 
 
 @pytest.mark.parametrize("code", [1, 42, 75])

@@ -98,11 +98,14 @@ class FakeCluster:
     def remove(self, name: str) -> None:
         raise AssertionError("no jobs here")
 
-    def logs(self, name: str) -> str:
-        return ""
+    def logs(self, name: str) -> dict[str, str]:
+        return {}
 
     def wait(self, timeout: timedelta) -> None:
         return None
+
+    def changed(self) -> set[str]:
+        return set()
 
     def classify(self, name: str, picture: bytes, token: str) -> tuple[int, object]:
         """Answer like the inference server: status and body."""

@@ -1,0 +1,66 @@
+"""The cluster that Kubernetes is: jobs as Jobs, endpoints as Deployments, changes by watching."""
+
+from datetime import timedelta
+
+from api.cluster.kubernetes import KubernetesApi
+from api.cluster.kubernetes_jobs import KubernetesJobs
+from api.cluster.kubernetes_rules import KubernetesRules
+from api.cluster.kubernetes_servers import KubernetesServers
+from api.cluster.pod_objects import ENDPOINT_LABEL, JOB_LABEL, made_labels, selector
+from api.cluster.protocol import DeploymentRequest, JobRequest, SeenDeployment, SeenJob
+from api.cluster.watch import Watch
+
+WATCHED = ("Job", "Pod", "Deployment")
+
+
+class KubernetesCluster:
+    """One namespace, as the worker asks for it."""
+
+    def __init__(
+        self, api: KubernetesApi, rules: KubernetesRules, *, call_deadline: timedelta
+    ) -> None:
+        """Make everything in the API's namespace; `call_deadline` bounds a launch."""
+        self.rules = rules
+        self._watch = Watch(
+            api, labels=selector(made_labels(rules)), named_by=(JOB_LABEL, ENDPOINT_LABEL)
+        )
+        self._jobs = KubernetesJobs(api, rules, watch=self._watch, call_deadline=call_deadline)
+        self._servers = KubernetesServers(api, rules)
+
+    def begin(self) -> None:
+        """Watch from now on; without it, `wait` only waits."""
+        self._watch.begin(WATCHED)
+
+    def launch(self, request: JobRequest) -> None:
+        self._jobs.launch(request)
+
+    def jobs(self) -> list[SeenJob]:
+        return self._jobs.all()
+
+    def job(self, name: str) -> SeenJob | None:
+        return self._jobs.look(name)
+
+    def remove(self, name: str) -> None:
+        self._jobs.remove(name)
+
+    def logs(self, name: str) -> dict[str, str]:
+        return self._jobs.logs(name)
+
+    def deploy(self, request: DeploymentRequest) -> None:
+        self._servers.deploy(request)
+
+    def deployment(self, name: str) -> SeenDeployment | None:
+        return self._servers.look(name)
+
+    def undeploy(self, name: str) -> None:
+        self._servers.undeploy(name)
+
+    def wait(self, timeout: timedelta) -> None:
+        self._watch.wait(timeout)
+
+    def changed(self) -> set[str]:
+        return self._watch.take()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._watch.end()

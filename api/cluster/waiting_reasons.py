@@ -1,0 +1,160 @@
+"""Why no node takes a pod, in plain words; pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api.cluster.pod_objects import PROJECT, TITLE, Thing
+
+ENDED: Final = ("Succeeded", "Failed")
+"""Phases of a pod that uses nothing any more."""
+SUFFIXES: Final = {
+    "m": 1e-3,
+    **{name: 1000.0**power for power, name in enumerate(("k", "M", "G", "T", "P"), 1)},
+    **{name: 1024.0**power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)},
+}
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a pod waits among."""
+
+    gpu: str
+    """Name of the resource, e.g. `nvidia.com/gpu`."""
+    nodes: Sequence[Thing] | None = None
+    """None where they may not be read."""
+    others: Sequence[Thing] = ()
+    """The release's pods, those of the job itself among them or not."""
+    events: Sequence[Thing] = ()
+    """Of the job or of its pod, oldest first."""
+
+
+def why_unscheduled(pod: Thing, said: str, around: Around) -> str:
+    """Say why the scheduler finds no node; `said` are its own words."""
+    gpus = int(asked(pod, around.gpu))
+    if gpus and _lacks(said, around.gpu):
+        return _why_no_gpu(pod, gpus, around)
+    if _lacks(said, "memory"):
+        wanted = _request(pod, "memory")
+        return _why_full(pod, "memory", wanted=f"{wanted} of memory", around=around)
+    if _lacks(said, "cpu"):
+        wanted = f"{asked(pod, 'cpu'):g}"
+        cores = "CPU" if wanted == "1" else "CPUs"
+        return _why_full(pod, "cpu", wanted=f"{wanted} {cores}", around=around)
+    return f"no node takes it: {_shortened(said)}"
+
+
+def asked(pod: Thing, resource: str) -> float:
+    """Return how much of a resource the pod's containers ask for together."""
+    return sum(
+        quantity(_asked_of(container).get(resource, "0")) for container in pod["spec"]["containers"]
+    )
+
+
+def quantity(text: str) -> float:
+    """Read Kubernetes' way of writing numbers: `500m`, `2`, `8Gi`."""
+    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
+    if match is None or (match[2] and match[2] not in SUFFIXES):
+        raise ValueError(f"{text!r} is no quantity: expected one such as `500m`, `2` or `8Gi`")
+    return float(match[1]) * SUFFIXES.get(match[2], 1.0)
+
+
+def named(names: Sequence[str]) -> str:
+    """Join names as people do."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _why_no_gpu(pod: Thing, gpus: int, around: Around) -> str:
+    waits = f"waits for {_gpus(gpus)}"
+    users = [other for other in around.others if _holds(other, around.gpu, but=pod)]
+    if around.nodes is None:
+        used = sum(int(asked(user, around.gpu)) for user in users)
+        uses = "uses" if len(users) == 1 else "use"
+        return f"{waits}; {named(_titles(users, pod))} {uses} {used}" if users else waits
+    sizes = [_size(node, around.gpu) for node in _fitting(pod, around.nodes)]
+    most, total = int(max(sizes, default=0)), int(sum(sizes))
+    if most == 0:
+        return f"no node has a GPU ({around.gpu}) for it"
+    if most < gpus:
+        return f"no node has {_gpus(gpus)}: the most is {most}"
+    return (
+        f"{waits}{' on one node' if gpus > 1 else ''}{_in_use(pod, total, users, gpu=around.gpu)}"
+    )
+
+
+def _in_use(pod: Thing, total: int, users: Sequence[Thing], *, gpu: str) -> str:
+    used = sum(int(asked(user, gpu)) for user in users)
+    if not users:
+        return f": all {total} are in use by others" if total > 1 else ": it is in use by others"
+    by = named(_titles(users, pod))
+    if used >= total:
+        return f": {total} of {total} in use by {by}"
+    return f": {used} of {total} in use by {by}, the rest by others or broken up"
+
+
+def _why_full(pod: Thing, resource: str, *, wanted: str, around: Around) -> str:
+    if around.nodes is not None:
+        most = max((_size(node, resource) for node in _fitting(pod, around.nodes)), default=0.0)
+        if most < asked(pod, resource):
+            shown = f"{most:g}" if resource == "cpu" else f"{most / 2**30:.1f}Gi"
+            return f"no node has {wanted}: the most is {shown}"
+    return f"waits for {wanted}: no node has as much free"
+
+
+def _holds(other: Thing, gpu: str, *, but: Thing) -> bool:
+    is_placed = bool(other["spec"].get("nodeName"))
+    ended = other.get("status", {}).get("phase") in ENDED
+    same = other["metadata"]["name"] == but["metadata"]["name"]
+    return is_placed and not ended and not same and asked(other, gpu) > 0
+
+
+def _titles(users: Iterable[Thing], pod: Thing) -> list[str]:
+    """Name the users; no project learns what another one runs."""
+    own = _note(pod, PROJECT)
+    titles = {
+        _note(user, TITLE) if _note(user, PROJECT) == own else "another project's run"
+        for user in users
+    }
+    return sorted(titles, key=_by_number)
+
+
+def _note(pod: Thing, name: str) -> str:
+    return str(pod["metadata"].get("annotations", {}).get(name, pod["metadata"]["name"]))
+
+
+def _by_number(title: str) -> tuple[str, int]:
+    words, _, number = title.rpartition(" ")
+    return (words, int(number)) if number.isdigit() else (title, 0)
+
+
+def _fitting(pod: Thing, nodes: Sequence[Thing]) -> list[Thing]:
+    """Return the nodes that the pod's selector names; their taints are the scheduler's to judge."""
+    wanted = pod["spec"].get("nodeSelector", {}).items()
+    return [node for node in nodes if wanted <= node["metadata"].get("labels", {}).items()]
+
+
+def _size(node: Thing, resource: str) -> float:
+    return quantity(node.get("status", {}).get("allocatable", {}).get(resource, "0"))
+
+
+def _asked_of(container: Thing) -> dict[str, Any]:
+    resources = container.get("resources", {})
+    return {**resources.get("limits", {}), **resources.get("requests", {})}
+
+
+def _request(pod: Thing, resource: str) -> str:
+    return str(_asked_of(pod["spec"]["containers"][0]).get(resource, "0"))
+
+
+def _lacks(said: str, resource: str) -> bool:
+    return re.search(rf"Insufficient {re.escape(resource)}(?![\w./-])", said) is not None
+
+
+def _shortened(said: str) -> str:
+    """Drop what the scheduler adds on preemption, which repeats the first part."""
+    return said.partition(" preemption:")[0].strip().rstrip(".")
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
