@@ -27,6 +27,7 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /metrics": Outside.anyone,
     "POST /v1/projects": Outside.platform,
     "GET /v1/projects": Outside.subject,
+    "PATCH /v1/projects/{project}": Outside.platform,
     "GET /v1/projects/{project}/members": Role.viewer,
     "PUT /v1/projects/{project}/members/{subject}": Role.admin,
     "DELETE /v1/projects/{project}/members/{subject}": Role.admin,
@@ -109,6 +110,9 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "POST /review/{project}/{review}/undo": Role.reviewer,
     "POST /review/{project}/{review}/release": Role.reviewer,
     "POST /review/{project}/{review}/close": Role.trainer,
+    # MLflow's pages and reads: the answers hold no more than the caller's projects.
+    "GET /mlflow/{path:path}": Outside.subject,
+    "POST /mlflow/{path:path}": Outside.subject,
 }
 """Method and path -> the least caller. A route says the same by the type of its caller's parameter;
 a test holds the two together, and tries every cell."""

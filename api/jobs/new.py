@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
+from api.jobs.resources import Resources
 from api.tables import Job
 from bearloop.contract.imports import ImportSpec
 from bearloop.contract.runs import RunSpec
@@ -14,10 +15,21 @@ def new_job_id() -> UUID:
     return uuid4()
 
 
-def queue_job(session: Session, project_id: int, spec: ImportSpec | RunSpec) -> Job:
+def queue_job(
+    session: Session,
+    project_id: int,
+    spec: ImportSpec | RunSpec,
+    *,
+    resources: Resources | None = None,
+) -> Job:
     """Add the job to the request's transaction; the worker claims it after the commit."""
     job = Job(
-        id=UUID(spec.job), project_id=project_id, kind=spec.kind, spec=spec.model_dump(mode="json")
+        id=UUID(spec.job),
+        project_id=project_id,
+        kind=spec.kind,
+        spec=spec.model_dump(mode="json"),
+        gpus=spec.nodes * spec.gpus if isinstance(spec, RunSpec) else 0,
+        resources=(resources or Resources()).model_dump(exclude_none=True),
     )
     session.add(job)
     session.flush()

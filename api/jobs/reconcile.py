@@ -9,16 +9,18 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from api import leases
-from api.cluster.protocol import Cluster, JobRequest, Phase, SeenJob
+from api.cluster.protocol import Cluster, Phase, SeenJob
 from api.database import Database
 from api.jobs import decide as rules
+from api.jobs import turns
 from api.jobs.kinds import JobKind
 from api.jobs.mailbox import Mailbox
 from api.jobs.renewal import renewed
+from api.jobs.request import request_of
 from api.jobs.states import JobState, moved
 from api.settings import Settings
 from api.stores import below_project
-from api.tables import Job
+from api.tables import Job, Project
 from bearloop.contract import environment
 from bearloop.contract.imports import ImportSpec
 from bearloop.contract.jobs import Result
@@ -174,17 +176,26 @@ def _launch(place: Workplace, job: Job, number: int) -> None:
         "attempt": None,
     }
     with place.database.transaction() as session:
+        waits = turns.why_not_yet(session, job) if job.state == JobState.queued else None
+        if waits is not None:
+            leases.apply(session, job, changes={"reason": waits}, due_in=place.settings.poll * 2)
+            return
         if not leases.keep(session, job, changes=changes, lease=lease):
             return
+    kind = place.kinds[job.kind]
     with renewed(place.database, job, lease=lease):
-        spec = place.kinds[job.kind].prepare(job)
+        spec = kind.prepare(job)
         _mailbox(place, job).put_spec(spec)
     with place.database.transaction() as session:
         # A worker that stalls from here on may still create the launch, long after somebody else
         # went on: `remove_strays` takes it away again, and its result would come too late.
         if not leases.holds(session, job, at_least=place.settings.call_deadline):
             return
-    place.cluster.launch(_request(place, job, number=number, spec=spec))
+        queue = session.scalar(select(Project.queue).where(Project.id == job.project_id))
+    told = _told(place, job, spec)
+    place.cluster.launch(
+        request_of(job, spec, number=number, program=kind.program, told=told, queue=queue)
+    )
     _give(place, job)
 
 
@@ -243,18 +254,11 @@ def _name(job: Job) -> str:
     return rules.job_name(job.kind, str(job.id), job.launch)
 
 
-def _request(place: Workplace, job: Job, *, number: int, spec: ImportSpec | RunSpec) -> JobRequest:
+def _told(place: Workplace, job: Job, spec: ImportSpec | RunSpec) -> dict[str, str]:
     told = {
         environment.STORE_URL: below_project(place.store, job.project_id).url,
         environment.JOB: str(job.id),
     }
     if isinstance(spec, RunSpec) and spec.tracking:
         told[environment.TRACKING_URI] = place.settings.tracking_url
-    wants_gpu = isinstance(spec, RunSpec) and spec.device == "cuda"
-    return JobRequest(
-        name=rules.job_name(job.kind, str(job.id), number),
-        title=f"run {spec.run}" if isinstance(spec, RunSpec) else f"an import into {spec.dataset}",
-        program=place.kinds[job.kind].program,
-        environment=told,
-        gpus=1 if wants_gpu else 0,
-    )
+    return told

@@ -7,7 +7,7 @@ from api import audit
 from api.access import Caller, Subject
 from api.errors import ConflictError, NotFoundError
 from api.paging import Page, after_text, make_page
-from api.projects.schemas import Member, NewProject, ProjectView
+from api.projects.schemas import Member, NewProject, ProjectSettings, ProjectView
 from api.roles import Role
 from api.tables import Membership, Project
 
@@ -17,6 +17,13 @@ class ProjectExistsError(ConflictError):
 
     code = "project_exists"
     title = "Project exists"
+
+
+class ProjectNotFoundError(NotFoundError):
+    """There is no project of this name."""
+
+    code = "project_not_found"
+    title = "Project not found"
 
 
 class LastAdminError(ConflictError):
@@ -77,6 +84,27 @@ def list_projects(
     )
 
 
+def change_settings(
+    session: Session, subject: Subject, *, name: str, asked: ProjectSettings
+) -> ProjectView:
+    """Change queue and quota; jobs that wait are measured by the new ones."""
+    project = session.scalar(select(Project).where(Project.name == name).with_for_update())
+    if project is None:
+        raise ProjectNotFoundError(
+            f"there is no project {name!r}",
+            field="project",
+            value=name,
+            way_out="GET /v1/projects lists them",
+        )
+    changes = asked.model_dump(exclude_unset=True)
+    for field, value in changes.items():
+        setattr(project, field, value)
+    session.flush()
+    caller = Caller(subject.name, subject.token_id, Role.admin, project.id, project.name)
+    audit.record(session, caller, "change project", target=f"projects/{name}", **changes)
+    return _view(project, Role.admin)
+
+
 def list_members(session: Session, caller: Caller) -> Page[Member]:
     """List the project's members by name."""
     query = (
@@ -134,5 +162,7 @@ def _view(project: Project, role: Role) -> ProjectView:
         name=project.name,
         role=role,
         allowed_sources=project.allowed_sources,
+        queue=project.queue,
+        gpu_quota=project.gpu_quota,
         created_at=project.created_at,
     )

@@ -14,9 +14,11 @@ from api.projects.schemas import (
     AuditView,
     MadeToken,
     Member,
+    Name,
     NewProject,
     NewRole,
     NewToken,
+    ProjectSettings,
     ProjectView,
     SubjectName,
     TokenView,
@@ -41,6 +43,14 @@ def list_projects(
 ) -> Page[ProjectView]:
     """List the projects that the caller is a member of, by name."""
     return projects.list_projects(session, caller, cursor=cursor, limit=limit)
+
+
+@router.patch("/projects/{project}", responses=responses(projects.ProjectNotFoundError))
+def change_project(
+    caller: Platform, session: Db, asked: ProjectSettings, *, project: Annotated[Name, Path()]
+) -> ProjectView:
+    """Change a project's queue and GPU quota, which only who runs the platform may."""
+    return projects.change_settings(session, caller, name=project, asked=asked)
 
 
 @router.get("/projects/{project}/members")

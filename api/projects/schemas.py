@@ -9,6 +9,7 @@ from api.roles import Role
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", examples=["zoo"])]
 """A DNS label of at most 40 characters, so that it fits into names on the cluster."""
+QueueName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 SubjectName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,79}$")]
 
 
@@ -28,7 +29,21 @@ class ProjectView(BaseModel):
     role: Role
     """The caller's."""
     allowed_sources: list[str]
+    queue: str | None
+    """Kueue's LocalQueue that its jobs wait in; null: bearloop's own quota counts."""
+    gpu_quota: int | None
+    """Most GPUs that its runs use at once; null: as many as there are."""
     created_at: datetime
+
+
+class ProjectSettings(BaseModel):
+    """What to change of a project; what is absent stays."""
+
+    model_config = ConfigDict(extra="forbid")
+    queue: QueueName | None = None
+    """Null takes the jobs out of Kueue."""
+    gpu_quota: int | None = Field(default=None, ge=0, le=100_000)
+    """Null lifts the quota; 0 refuses every run that asks for a GPU."""
 
 
 class NewRole(BaseModel):

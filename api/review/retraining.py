@@ -4,6 +4,7 @@ from sqlalchemy.orm import Session
 
 from api.access import Caller
 from api.jobs.new import new_job_id
+from api.jobs.resources import Resources
 from api.runs.queueing import next_number, queue_run
 from api.runs.trainable import check_version
 from api.tables import Job, Run, Version
@@ -16,7 +17,8 @@ def retrain_on(session: Session, caller: Caller, *, run: Run, version: Version) 
     Raises UntrainableVersionError when cleaning left a class without images to train or validate.
     """
     classes = check_version(version)
-    before = RunSpec.model_validate(session.get_one(Job, run.job_id).spec)
+    job = session.get_one(Job, run.job_id)
+    before = RunSpec.model_validate(job.spec)
     spec = before.model_copy(
         update={
             "job": str(new_job_id()),
@@ -28,4 +30,5 @@ def retrain_on(session: Session, caller: Caller, *, run: Run, version: Version) 
             "tracking": None,
         }
     )
-    return queue_run(session, caller, version, spec=spec)
+    resources = Resources.model_validate(job.resources)
+    return queue_run(session, caller, version, spec=spec, resources=resources)

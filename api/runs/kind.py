@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from api.database import Database
 from api.jobs.states import JobState
 from api.tables import Dataset, Job, Report, Run, Version
-from api.tracking import EndStatus, TrackingServer
+from api.tracking import EndStatus, TrackingServer, model_name
 from bearloop.contract.imports import ImportOutput
 from bearloop.contract.runs import RunOutput, RunSpec, Tracking
 
@@ -70,7 +70,7 @@ class RunKind:
         if about.mlflow_run_id is None or output.mlflow_model is None:
             return Loaded(output, None)
         registered = self._tracking.register_model(
-            about.mlflow_run_id, output.bundle_digest, name=f"{project}-{about.dataset}"
+            about.mlflow_run_id, output.bundle_digest, name=model_name(project, about.dataset)
         )
         return Loaded(output, registered)
 

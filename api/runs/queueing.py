@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from api import audit
 from api.access import Caller
 from api.jobs.new import queue_job
+from api.jobs.resources import Resources
 from api.tables import Project, Run, Version
 from bearloop.contract.runs import RunSpec
 
@@ -21,9 +22,11 @@ def next_number(session: Session, caller: Caller, *, count: int = 1) -> int:
     return session.execute(counted).scalar_one() - count + 1
 
 
-def queue_run(session: Session, caller: Caller, version: Version, *, spec: RunSpec) -> Run:
+def queue_run(
+    session: Session, caller: Caller, version: Version, *, spec: RunSpec, resources: Resources
+) -> Run:
     """Queue the job of a complete spec, and make the run's row."""
-    job = queue_job(session, caller.project_id, spec)
+    job = queue_job(session, caller.project_id, spec, resources=resources)
     run = Run(
         project_id=caller.project_id,
         number=spec.run,

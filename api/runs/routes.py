@@ -12,7 +12,7 @@ from api.datasets.find import UnknownDatasetError, UnknownVersionError
 from api.errors import NotFoundError, responses
 from api.idempotency import IdempotentRoute
 from api.paging import Page
-from api.runs import events, recipe_store, records, runs, trainable
+from api.runs import events, recipe_store, records, resources, runs, trainable
 from api.runs.runs import Asking
 from api.runs.schemas import (
     AskedRuns,
@@ -70,6 +70,8 @@ KnownRun = Annotated[int, Depends(known_run, scope="function")]
         ForbiddenAddressError,
         recipe_store.UnknownRecipeError,
         recipe_store.WrongRecipeError,
+        resources.ContradictingResourcesError,
+        resources.OverQuotaError,
     ),
 )
 def start_runs(asked: Training, session: Db, *, new: NewRun, response: Response) -> StartedRuns:

@@ -18,6 +18,7 @@ from api.paging import Page, after_number, make_page
 from api.runs.queueing import next_number, queue_run
 from api.runs.recipe_store import checked, find_recipe
 from api.runs.recipes import Changes, changed
+from api.runs.resources import Asked, check_resources
 from api.runs.schemas import NewRun, RunFilter, RunParts, RunView, StartedRuns, run_view
 from api.runs.trainable import check_version, check_weights
 from api.settings import Settings
@@ -61,12 +62,16 @@ def start_runs(session: Session, asking: Asking, new: NewRun) -> StartedRuns:
     check_weights(
         recipe.weights, allowed=tuple(project.allowed_sources), local=asking.settings.local
     )
+    asked = check_resources(new, recipe, project=project, settings=asking.settings)
     first = next_number(session, caller, count=new.seeds)
     specs = [
-        _spec(version, recipe, asking=asking, new=new, place=(first + index, new.seed + index))
+        _spec(version, recipe, asking=asking, asked=asked, place=(first + index, new.seed + index))
         for index in range(new.seeds)
     ]
-    runs = [queue_run(session, caller, version, spec=spec) for spec in specs]
+    runs = [
+        queue_run(session, caller, version, spec=spec, resources=asked.of_each_pod)
+        for spec in specs
+    ]
     views = [_view(session, asking, number=run.number) for run in runs]
     return StartedRuns(items=views)
 
@@ -86,7 +91,7 @@ def list_runs(session: Session, asking: Asking, wanted: RunFilter) -> Page[RunVi
         rows,
         limit=wanted.limit,
         key=lambda parts: [parts.run.number],
-        item=lambda parts: run_view(parts, tracking_url=asking.settings.tracking_url),
+        item=lambda parts: run_view(parts, tracking_url=asking.settings.pages_of_runs),
     )
 
 
@@ -126,7 +131,7 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
         )
     audit.record(session, caller, "cancel run", target=f"{caller.project}/runs/{number}")
     session.refresh(parts.job)
-    return run_view(parts, tracking_url=asking.settings.tracking_url)
+    return run_view(parts, tracking_url=asking.settings.pages_of_runs)
 
 
 def _recipe(session: Session, caller: Caller, new: NewRun) -> Recipe:
@@ -137,7 +142,7 @@ def _recipe(session: Session, caller: Caller, new: NewRun) -> Recipe:
 
 
 def _spec(
-    version: Version, recipe: Recipe, *, asking: Asking, new: NewRun, place: tuple[int, int]
+    version: Version, recipe: Recipe, *, asking: Asking, asked: Asked, place: tuple[int, int]
 ) -> RunSpec:
     number, seed = place
     return RunSpec(
@@ -149,14 +154,16 @@ def _spec(
         classes=check_version(version),
         recipe=recipe,
         seed=seed,
-        device=new.device,
+        device=asked.device,
+        gpus=asked.gpus,
+        nodes=asked.nodes,
         code_version=CODE_VERSION,
     )
 
 
 def _view(session: Session, asking: Asking, *, number: int) -> RunView:
     parts = find_run(session, asking.caller, number)
-    return run_view(parts, tracking_url=asking.settings.tracking_url)
+    return run_view(parts, tracking_url=asking.settings.pages_of_runs)
 
 
 def _parts_of(caller: Caller) -> Select[Run, Job, Version, Dataset, Report]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.jobs.resources import LONGEST, MEMORY
 from api.runs.recipes import Changes
 from api.tables import Dataset, Job, Report, Run, Version
 from api.tracking import run_page
@@ -32,7 +33,32 @@ class NewRun(Changes):
         description="So many runs, with seeds counted up from `seed`: their spread shows how "
         "much of a difference is chance.",
     )
-    device: Literal["cuda", "cpu", "auto"] = "auto"
+    device: Literal["cuda", "cpu", "auto"] | None = Field(
+        default=None,
+        description="Absent: `cuda` where GPUs are asked for, `auto` otherwise. A run on `cuda` "
+        "ends where it sees too few GPUs, it never falls back to a CPU; `auto` does.",
+    )
+    gpus: int | None = Field(
+        default=None, ge=0, le=16, description="Of each node. Absent: 1 on `cuda`, else none."
+    )
+    nodes: int = Field(
+        default=1, ge=1, le=32, description="Pods that train together, one process for each GPU."
+    )
+    cpu: float | None = Field(
+        default=None, gt=0, le=512, description="Cores of each pod. Absent: the operator's."
+    )
+    memory: str | None = Field(
+        default=None,
+        pattern=MEMORY,
+        description="Of each pod, e.g. `8Gi`. Absent: the operator's.",
+        examples=["8Gi"],
+    )
+    deadline: int | None = Field(
+        default=None,
+        ge=60,
+        le=LONGEST,
+        description="Seconds that one launch may take, from its start. Absent: no limit.",
+    )
 
 
 class SplitMetrics(BaseModel):
@@ -55,6 +81,9 @@ class RunView(BaseModel):
     model: str
     weights: str
     seed: int
+    gpus: int
+    """That each node was asked for."""
+    nodes: int
     state: str
     """queued, launched, running, done, failed or cancelled."""
     reason: str | None
@@ -149,6 +178,8 @@ def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
         model=spec.recipe.model,
         weights=spec.recipe.weights,
         seed=run.seed,
+        gpus=spec.gpus,
+        nodes=spec.nodes,
         state=job.state,
         reason=job.reason,
         problem=_record(Problem, job.problem),

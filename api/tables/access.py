@@ -26,6 +26,10 @@ class Project(Table):
     runs: Mapped[int] = mapped_column(server_default=text("0"))
     """Highest number given to a run."""
     reviews: Mapped[int] = mapped_column(server_default=text("0"))
+    queue: Mapped[str | None]
+    """Kueue's LocalQueue that the project's jobs wait in; NULL: bearloop's own quota counts."""
+    gpu_quota: Mapped[int | None]
+    """Most GPUs that the project's runs use at once; NULL: as many as there are."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

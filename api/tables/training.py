@@ -49,6 +49,10 @@ class Job(Table, Leased):
     """import or run."""
     spec: Mapped[dict[str, Any]]
     """The contract's ImportSpec or RunSpec, complete."""
+    gpus: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """Of all its pods together: what counts against the project's quota."""
+    resources: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What else was asked for of each pod: `api.jobs.resources.Resources`."""
     state: Mapped[JobState] = mapped_column(String, server_default="queued")
     reason: Mapped[str | None]
     """Why it waits or why it died, in plain words."""

@@ -39,17 +39,25 @@ def train(
     size: Annotated[int | None, typer.Option(help="Of the model's input, in pixels.")] = None,
     seed: Annotated[int, typer.Option()] = 42,
     seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
-    device: Annotated[str, typer.Option(help="cuda, cpu or auto.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cuda, cpu or auto.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="Of each node.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Pods that train together.")] = None,
     wait: Annotated[bool, typer.Option(help="Until the run has ended.")] = True,
     as_json: Json = False,
 ) -> None:
     """Train a model on a frozen version."""
     client = connect()
-    changes = {"model": model, "weights": weights, "epochs": epochs, "size": size}
+    changes = {
+        "model": model,
+        "weights": weights,
+        "epochs": epochs,
+        "size": size,
+        "device": device,
+        "gpus": gpus,
+        "nodes": nodes,
+    }
     given = {name: value for name, value in changes.items() if value is not None}
-    started = client.runs.start(
-        dataset, version, recipe=recipe, seed=seed, seeds=seeds, device=device, **given
-    )
+    started = client.runs.start(dataset, version, recipe=recipe, seed=seed, seeds=seeds, **given)
     ended = [_ended(client, run) for run in started] if wait else started
     first = ended[0].number
     if as_json:

@@ -121,6 +121,9 @@ class RunView(JobView):
     version: int
     recipe: str
     seed: int
+    gpus: int = 0
+    """Of each node."""
+    nodes: int = 1
     device: str | None = None
     seconds: dict[str, float] | None = None
     metrics: dict[str, SplitMetricsView] | None = None
@@ -186,6 +189,11 @@ class ReviewView(View):
     decided: int
     cleaned_version: int | None
     retraining_run: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is closed."""
+        return self.state == "closed"
 
 
 class ScreenImage(View):

@@ -88,6 +88,8 @@ class ImportSpec(Record):
     """Longest side in pixels of the JPEG thumbnails."""
     only: tuple[int, ...] | None = None
     """Positions of the source lines to take, for a retry of the failed ones; None takes all."""
+    shards: int = Field(default=1, ge=1, le=1000)
+    """Pods that share the lines, each a run of neighbours."""
 
 
 class LedgerLine(Record):
