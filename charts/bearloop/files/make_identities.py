@@ -1,0 +1,86 @@
+"""Make the bucket of the chart's own MinIO, and three users with what each may do.
+
+`make_identities.py HOST:PORT BUCKET FOLDER`; below the folder `root`, `api`, `jobs` and `inference`
+hold the files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as mounted Secrets do. Safe to repeat.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from minio import Minio, MinioAdmin
+from minio.credentials import StaticProvider
+from minio.error import MinioAdminException, S3Error
+from urllib3.exceptions import HTTPError
+
+LIMIT = 300.0
+"""Seconds until MinIO must answer."""
+PAUSE = 1.0
+READS = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
+WRITES = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+
+
+def main() -> None:
+    """Make the bucket as root, then the users."""
+    server, bucket, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    root = credentials(folder / "root")
+    make_bucket(Minio(server, *root, secure=False), bucket)
+    admin = MinioAdmin(endpoint=server, credentials=StaticProvider(*root), secure=False)
+    for identity, statements in policies(bucket).items():
+        user, secret = credentials(folder / identity)
+        admin.user_add(user, secret)
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        admin.policy_add(user, policy=policy)
+        attach(admin, user)
+        print(f"{user}: {', '.join(entry['Effect'] for entry in statements)}")
+
+
+def policies(bucket: str) -> dict[str, list[dict[str, Any]]]:
+    """Return each identity's statements; keys are `[prefix/]projects/<id>/<kind>/…`."""
+    whole, objects = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"
+    lists = statement("Allow", READS, whole)
+    writes = statement("Allow", ["s3:GetObject", "s3:DeleteObject", *WRITES], objects)
+    # What people brought in stays, whatever a job does.
+    keeps = statement("Deny", ["s3:DeleteObject"], f"{objects}/images/*")
+    served = statement("Allow", ["s3:GetObject"], f"{objects}/bundles/*")
+    return {"api": [lists, writes], "jobs": [lists, writes, keeps], "inference": [served]}
+
+
+def statement(effect: str, actions: list[str], resource: str) -> dict[str, Any]:
+    """Return one statement of a policy."""
+    return {"Effect": effect, "Action": actions, "Resource": [resource]}
+
+
+def credentials(folder: Path) -> tuple[str, str]:
+    """Read an access key and its secret."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    user, secret = ((folder / name).read_text().strip() for name in names)
+    return user, secret
+
+
+def make_bucket(client: Minio, bucket: str) -> None:
+    """Make the bucket where it is missing, as soon as the server answers."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            if not client.bucket_exists(bucket):
+                client.make_bucket(bucket)
+            return
+        except (HTTPError, S3Error) as error:
+            if time.monotonic() > deadline:
+                sys.exit(f"MinIO did not answer within {LIMIT:.0f} s: {error}")
+            time.sleep(PAUSE)
+
+
+def attach(admin: MinioAdmin, user: str) -> None:
+    """Give the user the policy of its name; that it has it already is fine."""
+    try:
+        admin.attach_policy([user], user=user)
+    except MinioAdminException as error:
+        if "PolicyChangeAlreadyApplied" not in str(error):
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+{{- /*
+Every name that the chart gives, and nothing else builds one. All begin with the release's own
+prefix, so that releases share a namespace; all have at most 63 characters, a StatefulSet's 52.
+*/}}
+
+{{- /* The prefix: `<release>-bearloop`, or `bearloop` for a release of that name; at most 40. */}}
+{{- define "bearloop.fullname" -}}
+{{- $name := .Values.nameOverride | default .Chart.Name }}
+{{- $full := ternary $name (printf "%s-%s" .Release.Name $name) (eq .Release.Name $name) }}
+{{- if gt (len $full) 40 }}
+{{- /* Cut, with a digest of the whole: two long releases that begin alike stay apart. */}}
+{{- printf "%s-%s" (trunc 31 $full | trimSuffix "-") (sha256sum $full | trunc 8) }}
+{{- else }}
+{{- $full }}
+{{- end }}
+{{- end }}
+
+
+{{- /* Components */}}
+{{- define "bearloop.names.api" -}}{{ include "bearloop.fullname" . }}-api{{- end }}
+{{- define "bearloop.names.worker" -}}{{ include "bearloop.fullname" . }}-worker{{- end }}
+{{- define "bearloop.names.importer" -}}{{ include "bearloop.fullname" . }}-importer{{- end }}
+{{- define "bearloop.names.trainer" -}}{{ include "bearloop.fullname" . }}-trainer{{- end }}
+{{- define "bearloop.names.inference" -}}{{ include "bearloop.fullname" . }}-inference{{- end }}
+{{- define "bearloop.names.mlflow" -}}{{ include "bearloop.fullname" . }}-mlflow{{- end }}
+{{- define "bearloop.names.postgresql" -}}{{ include "bearloop.fullname" . }}-postgresql{{- end }}
+{{- define "bearloop.names.minio" -}}{{ include "bearloop.fullname" . }}-minio{{- end }}
+{{- define "bearloop.names.life" -}}{{ include "bearloop.fullname" . }}-life{{- end }}
+
+
+{{- /* Jobs: one of each for every revision, as a Job cannot be changed. */}}
+{{- define "bearloop.names.migrations" -}}
+{{ include "bearloop.fullname" . }}-migrations-{{ .Release.Revision }}
+{{- end }}
+{{- define "bearloop.names.firstTokenJob" -}}
+{{ include "bearloop.fullname" . }}-first-token-{{ .Release.Revision }}
+{{- end }}
+{{- define "bearloop.names.identities" -}}
+{{ include "bearloop.fullname" . }}-identities-{{ .Release.Revision }}
+{{- end }}
+
+
+{{- /* Settings */}}
+{{- define "bearloop.names.settings" -}}{{ include "bearloop.fullname" . }}-settings{{- end }}
+{{- define "bearloop.names.cluster" -}}{{ include "bearloop.fullname" . }}-cluster{{- end }}
+{{- define "bearloop.names.files" -}}{{ include "bearloop.fullname" . }}-files{{- end }}
+{{- define "bearloop.names.owner" -}}{{ include "bearloop.fullname" . }}-owner{{- end }}
+{{- define "bearloop.names.powerless" -}}{{ include "bearloop.fullname" . }}-powerless{{- end }}
+
+
+{{- /* Secrets: the chart's own, or those that the operator names. */}}
+{{- define "bearloop.names.firstToken" -}}{{ include "bearloop.fullname" . }}-first-token{{- end }}
+{{- define "bearloop.names.firstTokenSecret" -}}
+{{ .Values.firstToken.existingSecret | default (include "bearloop.names.firstToken" .) }}
+{{- end }}
+{{- define "bearloop.names.database" -}}{{ include "bearloop.fullname" . }}-database{{- end }}
+{{- define "bearloop.names.databaseSecret" -}}
+{{ .Values.database.existingSecret | default (include "bearloop.names.database" .) }}
+{{- end }}
+{{- define "bearloop.names.storeApi" -}}{{ include "bearloop.fullname" . }}-store-api{{- end }}
+{{- define "bearloop.names.storeApiSecret" -}}
+{{ .Values.store.existingSecrets.api | default (include "bearloop.names.storeApi" .) }}
+{{- end }}
+{{- define "bearloop.names.storeJobs" -}}{{ include "bearloop.fullname" . }}-store-jobs{{- end }}
+{{- define "bearloop.names.storeJobsSecret" -}}
+{{ .Values.store.existingSecrets.jobs | default (include "bearloop.names.storeJobs" .) }}
+{{- end }}
+{{- define "bearloop.names.storeInference" -}}{{ include "bearloop.fullname" . }}-store-inference{{- end }}
+{{- define "bearloop.names.storeInferenceSecret" -}}
+{{ .Values.store.existingSecrets.inference | default (include "bearloop.names.storeInference" .) }}
+{{- end }}
+
+
+{{- /* Of the whole cluster: the namespace is part of it, as every namespace may have this release. */}}
+{{- define "bearloop.names.nodes" -}}
+{{ include "bearloop.fullname" . }}-nodes-{{ sha256sum .Release.Namespace | trunc 8 }}
+{{- end }}

@@ -1,0 +1,78 @@
+{{- /* Values that contradict each other, or lack something: refused with the key and the way out. */}}
+
+{{- define "bearloop.refusals" -}}
+{{- $v := .Values }}
+{{- $store := dict "store.url" $v.store.url "store.endpoint" $v.store.endpoint "store.existingSecrets.api" $v.store.existingSecrets.api "store.existingSecrets.jobs" $v.store.existingSecrets.jobs "store.existingSecrets.inference" $v.store.existingSecrets.inference }}
+
+{{- if not $v.image.registry }}
+{{- fail "image.registry is empty: name where bearloop-{api,trainer,inference,mlflow} are, e.g. registry.example.org/team" }}
+{{- end }}
+
+{{- /* The database */}}
+{{- if and $v.postgresql.enabled $v.database.existingSecret }}
+{{- fail (printf "database.existingSecret is %q while postgresql.enabled is true: the chart's own PostgreSQL has a Secret of its own; leave one of them out" $v.database.existingSecret) }}
+{{- end }}
+{{- if not (or $v.postgresql.enabled $v.database.existingSecret) }}
+{{- fail "database.existingSecret is empty: name a Secret with owner-url and program-url, or set postgresql.enabled for an evaluation" }}
+{{- end }}
+{{- if and $v.postgresql.enabled (has $v.database.programRole (list "bearloop_owner" "mlflow" "postgres")) }}
+{{- fail (printf "database.programRole is %q, which the chart's own PostgreSQL has for something else: take another name" $v.database.programRole) }}
+{{- end }}
+
+{{- /* The store */}}
+{{- range $key, $value := $store }}
+{{- if and $v.minio.enabled $value }}
+{{- fail (printf "%s is %q while minio.enabled is true: the chart's own MinIO is the store then; leave one of them out" $key $value) }}
+{{- end }}
+{{- if and (not $v.minio.enabled) (not $value) (ne $key "store.endpoint") }}
+{{- fail (printf "%s is empty: the store needs an address and a Secret for each of its three identities; or set minio.enabled for an evaluation" $key) }}
+{{- end }}
+{{- end }}
+
+{{- /* MLflow */}}
+{{- if and $v.mlflow.enabled $v.mlflow.url }}
+{{- fail (printf "mlflow.url is %q while mlflow.enabled is true: set mlflow.enabled to false to use that server" $v.mlflow.url) }}
+{{- end }}
+{{- if not (or $v.mlflow.enabled $v.mlflow.url) }}
+{{- fail "mlflow.url is empty while mlflow.enabled is false: runs need a tracking server; name yours, or enable the chart's own" }}
+{{- end }}
+
+{{- /* The API from outside */}}
+{{- if and $v.ingress.enabled $v.gateway.enabled }}
+{{- fail "ingress.enabled and gateway.enabled are both true: take one way in" }}
+{{- end }}
+{{- if and $v.ingress.enabled (not $v.ingress.host) }}
+{{- fail "ingress.host is empty while ingress.enabled is true: say the API's name, e.g. bearloop.example.org" }}
+{{- end }}
+{{- if and $v.gateway.enabled (not $v.gateway.parents) }}
+{{- fail "gateway.parents is empty while gateway.enabled is true: name the Gateway, e.g. [{name: public, namespace: gateways}]" }}
+{{- end }}
+{{- if and $v.api.autoscaling.enabled (gt (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) }}
+{{- fail (printf "api.autoscaling.minReplicas is %d, more than api.autoscaling.maxReplicas, which is %d" (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) }}
+{{- end }}
+
+{{- /* Secrets that are named and missing; without a cluster (`helm template`) nobody can tell. */}}
+{{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" }}
+{{- $named := dict "database.existingSecret" (dict "name" $v.database.existingSecret "keys" (list "owner-url" "program-url")) }}
+{{- if $v.mlflow.enabled }}
+{{- $_ := set $named "database.existingSecret" (dict "name" $v.database.existingSecret "keys" (list "owner-url" "program-url" "mlflow-url")) }}
+{{- end }}
+{{- $_ := set $named "firstToken.existingSecret" (dict "name" $v.firstToken.existingSecret "keys" (list "token")) }}
+{{- range $identity, $name := $v.store.existingSecrets }}
+{{- $_ := set $named (print "store.existingSecrets." $identity) (dict "name" $name "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) }}
+{{- end }}
+{{- range $key, $wanted := $named }}
+{{- if $wanted.name }}
+{{- $found := lookup "v1" "Secret" $.Release.Namespace $wanted.name }}
+{{- if not $found }}
+{{- fail (printf "%s: there is no Secret %q in namespace %s; create it with the keys %s" $key $wanted.name $.Release.Namespace (join ", " $wanted.keys)) }}
+{{- end }}
+{{- range $wanted.keys }}
+{{- if not (hasKey ($found.data | default dict) .) }}
+{{- fail (printf "%s: Secret %q has no key %s; it needs %s" $key $wanted.name . (join ", " $wanted.keys)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
