@@ -18,6 +18,7 @@ from api.promotion.routes import router as promotion
 from api.review.pages import review_pages
 from api.review.routes import router as review
 from api.runs.routes import router as runs
+from api.runs.tracking_pages import open_mlflow, tracking_pages
 from api.settings import Settings
 from bearloop.store import Store, open_store
 
@@ -39,7 +40,9 @@ def create_app(
         app.state.settings = settings
         app.state.database = database or Database(settings.database_url)
         app.state.store = store or open_store(settings.store_url)
+        app.state.mlflow = open_mlflow(settings)
         yield
+        app.state.mlflow.close()
         app.state.database.close()
 
     app = DescribedApi(
@@ -53,6 +56,7 @@ def create_app(
     idempotency.install(app)
     app.include_router(_version_1())
     app.mount("/review", review_pages(app.state))
+    app.mount("/mlflow", tracking_pages(app.state))
     app.include_router(health)
     app.state.metrics = Metrics()
     app.add_middleware(CountingMiddleware, metrics=app.state.metrics)

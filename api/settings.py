@@ -4,6 +4,7 @@ from datetime import timedelta
 from functools import cache
 from os import environ
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +19,12 @@ class Settings(BaseSettings):
     """`file:///folder` or `s3://bucket/prefix`."""
     tracking_url: str
     """MLflow's server as jobs and the worker reach it, `http://…`."""
+    tracking_pages: str | None = None
+    """Where people find MLflow's pages, e.g. the API's own `/mlflow`; None: at `tracking_url`."""
+    mlflow_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")
+    """For a server with a sign-in of its own, as MLflow's client reads it; so are the next two."""
+    mlflow_password: str | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")
+    mlflow_token: str | None = Field(None, validation_alias="MLFLOW_TRACKING_TOKEN")
     cluster: str = "processes"
     """`processes` on one machine, `kubernetes` in a cluster."""
     cluster_file: str | None = None
@@ -52,6 +59,11 @@ class Settings(BaseSettings):
     """How often an endpoint that is as it should be is looked at."""
     screen_lease: timedelta = timedelta(minutes=15)
     """How long a reviewer's claimed screen stays theirs."""
+
+    @property
+    def pages_of_runs(self) -> str:
+        """Return the address below which MLflow's pages of runs lie."""
+        return self.tracking_pages or self.tracking_url
 
 
 PASSED_ON = (

@@ -15,6 +15,8 @@ JOB = "bearloop.job"
 """Tag of a run: the job's id. A job has one run, however often the worker asks."""
 BUNDLE = "bearloop.bundle"
 """Tag of a model version: the bundle's digest. Equal bundles are one version."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment: MLflow's pages open it as model training, and not as GenAI."""
 MODEL_PATH = "model"
 """Where the trainer puts the ONNX-flavour model in the run's artifacts."""
 EndStatus = Literal["FINISHED", "FAILED", "KILLED"]
@@ -101,7 +103,7 @@ class TrackingServer:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self._client.create_experiment(name))
+                return str(self._client.create_experiment(name, tags=KIND))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -141,6 +143,11 @@ class TrackingServer:
             yield
         except (MlflowException, RequestException, OSError) as error:
             raise TrackingError(f"MLflow at {self.url} did not {what}: {_short(error)}") from error
+
+
+def model_name(project: str, dataset: str) -> str:
+    """Return the registered model's name: one project's alone, as projects' names hold no dot."""
+    return f"{project}.{dataset}"
 
 
 def run_page(url: str, experiment_id: str, run_id: str) -> str:

@@ -295,7 +295,8 @@ def _to_page(request: Request, caller: Caller, review: int) -> Response:
 def _inside(request: Request, to: str) -> str:
     # An address of ours only: `//elsewhere` and `/\elsewhere` are other sites to a browser.
     root = _root(request)
-    inside = to.startswith(f"{root}/") and "\\" not in to and not urlsplit(to).netloc
+    ours = (f"{root}/", f"{root.removesuffix('/review')}/mlflow/")
+    inside = to.startswith(ours) and "\\" not in to and not urlsplit(to).netloc
     return quote(to) if inside else f"{root}/"
 
 

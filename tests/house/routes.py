@@ -14,6 +14,7 @@ from api.errors import ApiError
 from api.permissions import Outside
 from api.review.pages import signed_in
 from api.roles import Role
+from api.runs.tracking_pages import sight_of
 from api.settings import Settings
 
 NO_CALLER = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/review/static"}
@@ -67,7 +68,7 @@ def _least(calls: list[Any]) -> set[Role | Outside]:
         return roles
     if platform_subject in calls:
         return {Outside.platform}
-    return {Outside.subject} if {subject_of, signed_in} & set(calls) else {Outside.anyone}
+    return {Outside.subject} if {subject_of, signed_in, sight_of} & set(calls) else {Outside.anyone}
 
 
 def _below(error: type[ApiError]) -> Iterator[type[ApiError]]:

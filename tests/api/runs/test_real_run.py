@@ -70,7 +70,7 @@ def test_a_run_trains_and_leaves_report_bundle_and_model(
     assert run["mlflow_version"] == "1"
     until(lambda: client.get(f"{RUNS}/1").json()["finished_at"] is not None)
     assert "bundle_digest" in client.get(f"{RUNS}/1/logs").json()["text"]
-    model = MlflowClient(mlflow_server).get_model_version("zoo-bears", "1")
+    model = MlflowClient(mlflow_server).get_model_version("zoo.bears", "1")
     assert model.tags["bearloop.bundle"] == run["bundle_digest"]
     tracked = MlflowClient(mlflow_server).get_run(str(model.run_id))
     assert (tracked.info.status, tracked.data.tags["bearloop.run"]) == ("FINISHED", "1")
