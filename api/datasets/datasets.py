@@ -52,7 +52,7 @@ def create_dataset(session: Session, caller: Caller, asked: NewDataset) -> Datas
             value=asked.name,
             way_out="take another name, or import into the one that is there",
         )
-    audit.record(session, caller, "create dataset", target=_path(caller, made))
+    audit.record(session, caller, "dataset.create", target=_path(caller, made))
     return _view(made)
 
 
@@ -103,7 +103,7 @@ def rename_class(
             way_out="take another name, or merge the two classes (POST …/classes/{id}/merge)",
         )
     target = f"{_path(caller, found)}/classes/{class_id}"
-    audit.record(session, caller, "rename class", target=target, old=row.name, new=name)
+    audit.record(session, caller, "class.rename", target=target, old=row.name, new=name)
     row.name = name
     return ClassEntry(id=row.id, name=row.name, position=row.position)
 
@@ -124,7 +124,7 @@ def merge_class(
             way_out="merge a class that stands by itself into another one that does",
         )
     where = f"{_path(caller, found)}/classes/{class_id}"
-    audit.record(session, caller, "merge class", target=where, into=into)
+    audit.record(session, caller, "class.merge", target=where, into=into)
     # Those that were merged into it before follow, so that one step always leads to the end.
     session.execute(update(Class).where(Class.merged_into == row.id).values(merged_into=target.id))
     row.merged_into = target.id

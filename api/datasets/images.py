@@ -1,5 +1,6 @@
 """A dataset's images: listed, shown, labelled by a person, removed and restored."""
 
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from sqlalchemy import Select, select
@@ -23,6 +24,12 @@ MEDIA_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/w
     "BMP": "image/bmp",
     "MPO": "image/jpeg",
 }
+ACTIONS: Final[Mapping[Kind, audit.Action]] = {
+    "label": "image.label",
+    "remove": "image.remove",
+    "restore": "image.restore",
+}
+"""What the record calls a person's label events."""
 
 Row = tuple[DatasetImage, Image, str | None]
 
@@ -123,7 +130,7 @@ def _switch(session: Session, caller: Caller, dataset: str, *, event: NewEvent) 
 def _append(session: Session, caller: Caller, dataset: Dataset, *, event: NewEvent) -> ImageView:
     append_events(session, dataset.id, [event], actor=caller.name, origin="api")
     target = f"/v1/projects/{caller.project}/datasets/{dataset.name}/images/{event.sha256}"
-    audit.record(session, caller, f"{event.kind} image", target=target, class_id=event.class_id)
+    audit.record(session, caller, ACTIONS[event.kind], target=target, class_id=event.class_id)
     return _shown(session, dataset, event.sha256)
 
 

@@ -24,7 +24,7 @@ def freeze_now(
     view = _view(session, found, frozen.version)
     if frozen.new:
         audit.record(
-            session, caller, "freeze", target=version_path(caller, view), digest=view.digest
+            session, caller, "version.freeze", target=version_path(caller, view), digest=view.digest
         )
     return view, frozen.new
 

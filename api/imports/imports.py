@@ -151,7 +151,7 @@ def cancel_import(session: Session, caller: Caller, dataset: str, *, number: int
             value=str(found.job.state),
             way_out="nothing is left to cancel; its images can be removed one by one",
         )
-    audit.record(session, caller, "cancel import", target=_path(caller, dataset, number))
+    audit.record(session, caller, "import.cancel", target=_path(caller, dataset, number))
     session.refresh(found.job)
     return _view(session, found)
 
@@ -180,7 +180,7 @@ def _start(
     session.add(made)
     session.flush()
     target = _path(caller, dataset.name, made.number)
-    audit.record(session, caller, "import", target=target, kind=source.kind)
+    audit.record(session, caller, "import.start", target=target, kind=source.kind)
     return _view(session, _Found(dataset, made, job))
 
 

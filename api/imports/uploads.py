@@ -52,7 +52,7 @@ def receive_zip(request: Request, session: Session, caller: Caller, *, store: St
         if not store.exists(upload_key(sha256)):
             store.upload(upload_key(sha256), path)
     target = f"/v1/projects/{caller.project}/uploads/{sha256}"
-    audit.record(session, caller, "upload", target=target, bytes=size)
+    audit.record(session, caller, "upload.store", target=target, bytes=size)
     return Upload(upload=sha256, bytes=size)
 
 

@@ -54,7 +54,7 @@ def create_project(session: Session, subject: Subject, asked: NewProject) -> Pro
     session.flush()
     session.add(Membership(project_id=project.id, subject=subject.name, role=Role.admin))
     caller = Caller(subject.name, subject.token_id, Role.admin, project.id, project.name)
-    audit.record(session, caller, "create project", target=f"projects/{project.name}")
+    audit.record(session, caller, "project.create", target=f"projects/{project.name}")
     session.refresh(project)
     return _view(project, Role.admin)
 
@@ -101,7 +101,7 @@ def change_settings(
         setattr(project, field, value)
     session.flush()
     caller = Caller(subject.name, subject.token_id, Role.admin, project.id, project.name)
-    audit.record(session, caller, "change project", target=f"projects/{name}", **changes)
+    audit.record(session, caller, "project.change", target=f"projects/{name}", **changes)
     return _view(project, Role.admin)
 
 
@@ -122,7 +122,7 @@ def set_role(session: Session, caller: Caller, *, subject: str, role: Role) -> M
     if role is not Role.admin:
         _keep_an_admin(session, caller, subject)
     session.merge(Membership(project_id=caller.project_id, subject=subject, role=role))
-    audit.record(session, caller, "set role", target=f"members/{subject}", role=role)
+    audit.record(session, caller, "member.set_role", target=f"members/{subject}", role=role)
     return Member(subject=subject, role=role)
 
 
@@ -138,7 +138,7 @@ def remove_member(session: Session, caller: Caller, subject: str) -> None:
         )
     _keep_an_admin(session, caller, subject)
     session.delete(member)
-    audit.record(session, caller, "remove member", target=f"members/{subject}")
+    audit.record(session, caller, "member.remove", target=f"members/{subject}")
 
 
 def _keep_an_admin(session: Session, caller: Caller, leaving: str) -> None:

@@ -6,6 +6,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.access import ForbiddenError, Subject
+from api.audit import Action
 from api.errors import NotFoundError
 from api.paging import Page, after_number, make_page
 from api.projects.schemas import MadeToken, NewToken, TokenView
@@ -38,7 +39,7 @@ def create_token(session: Session, subject: Subject, asked: NewToken) -> MadeTok
     session.add(token)
     session.flush()
     session.refresh(token)
-    _record(session, subject, action="create token", token=token)
+    _record(session, subject, action="token.create", token=token)
     return MadeToken(**_view(token, project.name if project else None).model_dump(), token=secret)
 
 
@@ -73,7 +74,7 @@ def revoke_token(session: Session, subject: Subject, token_id: int) -> None:
             way_out="GET /v1/tokens lists yours",
         )
     token.revoked_at = func.now()
-    _record(session, subject, action="revoke token", token=token)
+    _record(session, subject, action="token.revoke", token=token)
 
 
 def _stay_within(subject: Subject, asked: NewToken) -> None:
@@ -108,7 +109,7 @@ def _project(session: Session, subject: Subject, name: str | None) -> Project | 
     return project
 
 
-def _record(session: Session, subject: Subject, *, action: str, token: Token) -> None:
+def _record(session: Session, subject: Subject, *, action: Action, token: Token) -> None:
     event = AuditEvent(
         project_id=token.project_id,
         actor=subject.name,

@@ -72,7 +72,7 @@ def promote(session: Session, caller: Caller, name: str, *, run: int) -> Promoti
             way_out=f"nothing is left to do; GET …/endpoints/{name}/status shows it",
         )
     promotion = Promotion(run_id=found.id, bundle_digest=digest, state=PromotionState.checking)
-    return _start(session, caller, endpoint, promotion=promotion, action="promote")
+    return _start(session, caller, endpoint, promotion=promotion, action="endpoint.promote")
 
 
 def roll_back(session: Session, caller: Caller, name: str) -> PromotionView:
@@ -97,7 +97,7 @@ def roll_back(session: Session, caller: Caller, name: str) -> PromotionView:
         state=PromotionState.rolling_out,
         rollback_of=live.id,
     )
-    return _start(session, caller, endpoint, promotion=promotion, action="roll back")
+    return _start(session, caller, endpoint, promotion=promotion, action="endpoint.roll_back")
 
 
 def list_promotions(
@@ -170,7 +170,12 @@ def _refuse_second(session: Session, endpoint: Endpoint) -> None:
 
 
 def _start(
-    session: Session, caller: Caller, endpoint: Endpoint, *, promotion: Promotion, action: str
+    session: Session,
+    caller: Caller,
+    endpoint: Endpoint,
+    *,
+    promotion: Promotion,
+    action: audit.Action,
 ) -> PromotionView:
     # The endpoint is locked, so no other transaction takes this number.
     newest = select(func.coalesce(func.max(Promotion.number), 0))

@@ -36,7 +36,7 @@ def create_token(
     session.flush()
     session.refresh(token)
     wake(owner)
-    _record(session, caller, "create endpoint token", endpoint=endpoint, token=token)
+    _record(session, caller, "endpoint_token.create", endpoint=endpoint, token=token)
     return MadeEndpointToken(**_view(token).model_dump(), secret=secret)
 
 
@@ -68,11 +68,11 @@ def revoke_token(session: Session, caller: Caller, endpoint: str, *, token_id: i
         return
     token.revoked_at = func.now()
     wake(owner)
-    _record(session, caller, "revoke endpoint token", endpoint=endpoint, token=token)
+    _record(session, caller, "endpoint_token.revoke", endpoint=endpoint, token=token)
 
 
 def _record(
-    session: Session, caller: Caller, action: str, *, endpoint: str, token: EndpointToken
+    session: Session, caller: Caller, action: audit.Action, *, endpoint: str, token: EndpointToken
 ) -> None:
     target = f"endpoints/{endpoint}/tokens/{token.id}"
     audit.record(session, caller, action, target=target, name=token.name)

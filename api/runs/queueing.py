@@ -40,5 +40,5 @@ def queue_run(
     session.add(run)
     session.flush()
     target = f"{caller.project}/runs/{run.number}"
-    audit.record(session, caller, "start run", target=target, recipe=run.recipe, seed=run.seed)
+    audit.record(session, caller, "run.start", target=target, recipe=run.recipe, seed=run.seed)
     return run

@@ -61,7 +61,7 @@ def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
     )
     if added:
         target, digest = f"{caller.project}/recipes/{recipe.name}", recipe.digest()
-        audit.record(session, caller, "add recipe", target=target, digest=digest)
+        audit.record(session, caller, "recipe.add", target=target, digest=digest)
     elif find_recipe(session, caller, recipe.name) != recipe:
         raise _exists(recipe, "the project's")
     return RecipeView.of(recipe, own=True)

@@ -129,7 +129,7 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
             value=str(parts.job.state),
             way_out="nothing is left to cancel",
         )
-    audit.record(session, caller, "cancel run", target=f"{caller.project}/runs/{number}")
+    audit.record(session, caller, "run.cancel", target=f"{caller.project}/runs/{number}")
     session.refresh(parts.job)
     return run_view(parts, tracking_url=asking.settings.pages_of_runs)
 

@@ -26,7 +26,7 @@ class AuditEvent(Table):
     project_id: Mapped[int | None] = mapped_column(ForeignKey("project.id"))
     actor: Mapped[str]
     action: Mapped[str]
-    """Verb and noun, e.g. `close review`."""
+    """Noun and verb, e.g. `review.close`: one of `api.audit.Action`."""
     target: Mapped[str]
     """Path of the object, e.g. `datasets/bears/versions/2`."""
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))

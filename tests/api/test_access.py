@@ -89,5 +89,5 @@ def test_what_was_done_stands_in_the_audit_record(callers: Callers) -> None:
     admin.put("/v1/projects/zoo/members/eve", json={"role": "reviewer"})
     newest = admin.get("/v1/projects/zoo/audit").json()["items"][0]
     assert newest["actor"] == "admin"
-    assert newest["action"] == "set role"
+    assert newest["action"] == "member.set_role"
     assert newest["target"] == "members/eve"

@@ -113,22 +113,22 @@ def assert_audited(client: Client, *, dataset: str, endpoint: str, review: int) 
     about = (f"/datasets/{dataset}", f"endpoints/{endpoint}", f"reviews/{review}")
     done = [event["action"] for event in events if any(one in event["target"] for one in about)]
     told = {
-        "create dataset": 1,
-        "import": 1,
-        "freeze": 1,
+        "dataset.create": 1,
+        "import.start": 1,
+        "version.freeze": 1,
         "review.create": 1,
         "review.claim": 6,
         "review.decide": 7,
         "review.undo": 1,
         "review.close": 1,
-        "create endpoint": 1,
-        "create endpoint token": 1,
-        "promote": 2,
-        "roll back": 1,
-        "delete endpoint": 1,
+        "endpoint.create": 1,
+        "endpoint_token.create": 1,
+        "endpoint.promote": 2,
+        "endpoint.roll_back": 1,
+        "endpoint.delete": 1,
     }
     assert {name: done.count(name) for name in told} == told, done
-    assert {"upload", "start run"} <= {event["action"] for event in events}
+    assert {"upload.store", "run.start"} <= {event["action"] for event in events}
     assert all(event["actor"] for event in events)
 
 

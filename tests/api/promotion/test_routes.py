@@ -219,10 +219,10 @@ def test_every_change_is_on_record(promoter: TestClient, zoo: Zoo, database: Dat
     with database.transaction() as session:
         events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
     assert [(event.action, event.actor) for event in events] == [
-        ("create endpoint", "promoter"),
-        ("change gates", "promoter"),
-        ("create endpoint token", "promoter"),
-        ("revoke endpoint token", "promoter"),
-        ("promote", "promoter"),
-        ("delete endpoint", "promoter"),
+        ("endpoint.create", "promoter"),
+        ("endpoint.change_gates", "promoter"),
+        ("endpoint_token.create", "promoter"),
+        ("endpoint_token.revoke", "promoter"),
+        ("endpoint.promote", "promoter"),
+        ("endpoint.delete", "promoter"),
     ]
