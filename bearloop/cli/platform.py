@@ -57,7 +57,8 @@ def demo(
         Path | None, typer.Option(help="Where the demo's data lie; default: a temporary folder.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Your own photographs, as class folders.")
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Your own photographs, as class folders."),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Of the body: a file: address.")] = None,
     model: Annotated[str | None, typer.Option(help="The classifier that they fit.")] = None,

@@ -1,10 +1,8 @@
 """The life of the digits: import, train, review, train again, compare, promote, ask."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from bearloop.cli.images import upload_folder
-from bearloop.cli.output import interval, job_bar, percent, print_table, said
+from bearloop.cli.output import interval, percent, print_table, said
 from bearloop.client import Client
 from bearloop.client.endpoints import classify
 from bearloop.client.views import ComparisonView, VersionView
@@ -12,6 +10,7 @@ from bearloop.demo.clock import Clock
 from bearloop.demo.digits import NAMES, Digits, write_digits
 from bearloop.demo.recipe import DIGITS_RECIPE
 from bearloop.demo.reviewer import Reviewed, work_queue
+from bearloop.demo.steps import Live, bring_in, promote, wait_for_run
 from bearloop.local import Plan
 
 DATASET = ENDPOINT = "digits"
@@ -29,7 +28,7 @@ class Told:
     """Number of the run on the cleaned labels."""
     compared: ComparisonView
     answer: str
-    endpoint_url: str
+    live: Live
 
 
 def tell(client: Client, *, plan: Plan, clock: Clock) -> None:
@@ -37,7 +36,7 @@ def tell(client: Client, *, plan: Plan, clock: Clock) -> None:
     with clock.step("write the digits, 5 % of train and valid with a wrong label"):
         digits = write_digits(plan.folder / "digits")
     with clock.step("import and freeze"):
-        version = _bring_in(client, digits.folder)
+        _, version = bring_in(client, DATASET, digits.folder)
     with clock.step("train"):
         before = _train(client, version)
     with clock.step("review (an automatic reviewer that knows the truth)"):
@@ -45,36 +44,21 @@ def tell(client: Client, *, plan: Plan, clock: Clock) -> None:
         reviewed = _review(client, review.number, digits)
     with clock.step("train again on the cleaned labels"):
         closed = client.reviews.close(review.number, retrain=True)
-        after = _wait(client, closed.retraining_run)
+        assert closed.retraining_run is not None, "closing was asked to retrain"
+        after = wait_for_run(client, closed.retraining_run)
         compared = client.runs.compare(before, after)
     with clock.step("promote"):
-        url, token = _promote(client, after)
+        live = promote(client, ENDPOINT, after)
     with clock.step("ask the endpoint"):
-        answer = _ask(url, token, digits)
-    told = Told(digits, reviewed, before, after, compared, answer, url)
+        answer = _ask(live, digits)
+    told = Told(digits, reviewed, before, after, compared, answer, live)
     _print(told, plan=plan, clock=clock)
-
-
-def _bring_in(client: Client, folder: Path) -> VersionView:
-    client.datasets.create(DATASET)
-    source = upload_folder(client, DATASET, folder)
-    started = client.datasets.start_import(DATASET, source)
-    with job_bar("import") as show:
-        client.datasets.wait_for_import(DATASET, started.number, show=show)
-    return client.datasets.freeze(DATASET)
 
 
 def _train(client: Client, version: VersionView) -> int:
     recipe = DIGITS_RECIPE.model_dump(mode="json")
     (run,) = client.runs.start(DATASET, version.number, recipe=recipe)
-    return _wait(client, run.number)
-
-
-def _wait(client: Client, run: int | None) -> int:
-    assert run is not None, "closing was asked to retrain"
-    with job_bar(f"run {run}") as show:
-        client.runs.wait(run, show=show)
-    return run
+    return wait_for_run(client, run.number)
 
 
 def _review(client: Client, review: int, digits: Digits) -> Reviewed:
@@ -86,20 +70,9 @@ def _review(client: Client, review: int, digits: Digits) -> Reviewed:
         return work_queue(client, review, digits, show=show)
 
 
-def _promote(client: Client, run: int) -> tuple[str, str]:
-    client.endpoints.create(ENDPOINT)
-    token = client.endpoints.create_token(ENDPOINT, "demo")
-    started = client.endpoints.promote(ENDPOINT, run)
-    with said.status("gates, roll-out"):
-        client.endpoints.wait_for_promotion(ENDPOINT, started.number)
-    url = client.endpoints.get(ENDPOINT).url
-    assert url is not None, "a live promotion has an address"
-    return url, token
-
-
-def _ask(url: str, token: str, digits: Digits) -> str:
+def _ask(live: Live, digits: Digits) -> str:
     picture = next((digits.folder / "test" / NAMES[7]).iterdir())
-    answer = classify(url, picture.read_bytes(), token=token)
+    answer = classify(live.url, picture.read_bytes(), token=live.token)
     return f"a {NAMES[7]} is classified as {answer['class']} ({percent(answer['confidence'])})"
 
 
@@ -120,7 +93,7 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
         ["in all", f"{sum(clock.seconds.values()):.1f} s"],
         ["API docs", f"{plan.api_url}/docs"],
         ["MLflow", plan.tracking_url],
-        ["endpoint", told.endpoint_url],
+        ["endpoint", told.live.url],
     ]
     print_table("the life of the digits", rows, columns=["", ""])
     verdict = "cleaning helped" if under.error_b.value < under.error_a.value else "no gain here"

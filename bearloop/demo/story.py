@@ -1,6 +1,7 @@
 """The demo, told in the order it happens."""
 
 import tempfile
+import webbrowser
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,12 @@ class Asked:
     stay: bool
     """Stay up until Ctrl-C."""
 
+    @property
+    def training(self) -> dict[str, str]:
+        """What the runs change of their recipe."""
+        given = {"model": self.model, "weights": self.weights}
+        return {name: value for name, value in given.items() if value is not None}
+
 
 def tell(asked: Asked, *, port: int, tracking_port: int) -> None:
     """Run the platform and the life on it."""
@@ -40,8 +47,9 @@ def tell(asked: Asked, *, port: int, tracking_port: int) -> None:
         client = Client(login.url, login.token, project=login.project)
         stack.callback(client.close)
         if asked.data:
-            training = {"model": asked.model, "weights": asked.weights}
-            own.tell(client, asked.data, training=training, plan=plan, clock=clock)
+            # Where there is no browser, `open` does nothing; the address is printed.
+            here = own.Here(plan, revive=platform.revive, open_page=webbrowser.open)
+            own.tell(client, asked.data, training=asked.training, here=here, clock=clock)
         else:
             life.tell(client, plan=plan, clock=clock)
         if asked.stay:
