@@ -2,6 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
 # Files stay whole, since they share servers; the longest come first (tests/conftest.py).
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -33,10 +34,10 @@ endef
 export PLATFORM
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-long check demo docs format clean
+.PHONY: help venv test test-long test-cluster check demo kind cluster-up docs format clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 venv: $(DEV) ## Create .venv with everything that developing needs
 
@@ -46,6 +47,9 @@ test: $(DEV) ## Run all tests but the long stories (under ten minutes)
 test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
 	$(BIN)/python -m pytest $(PARALLEL) -m long
 
+test-cluster: $(DEV) ## Tell the stories of the cluster that KUBECONFIG names (minutes)
+	$(BIN)/python -m pytest tests/cluster
+
 check: $(DEV) ## Check style, types and architecture (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,6 +58,16 @@ check: $(DEV) ## Check style, types and architecture (under a minute)
 
 demo: $(LOCAL) ## Run the whole life on example images (ARGS=--exit ends it when done)
 	$(BIN)/bearloop demo $(ARGS)
+
+kind: ## Make a kind cluster, load the images, install the evaluation profile
+	kind get clusters | grep -qx bearloop || kind create cluster --config charts/kind.yaml --wait 3m
+	REGISTRY=localhost docker/build
+	kind load docker-image --name bearloop $(foreach image,api inference mlflow trainer,localhost/bearloop-$(image):$(VERSION))
+	kind get kubeconfig --name bearloop > .kind.kubeconfig
+	KUBECONFIG=$(CURDIR)/.kind.kubeconfig charts/up $(ARGS)
+
+cluster-up: ## Install the evaluation profile into the cluster that KUBECONFIG names
+	charts/up $(ARGS)
 
 docs: $(DEV) ## Write what the documentation says of the code
 	$(BIN)/python -m tests.house.documents

@@ -121,6 +121,8 @@ class RunView(JobView):
     version: int
     recipe: str
     seed: int
+    launches: int = 0
+    """How often it was begun."""
     gpus: int = 0
     """Of each node."""
     nodes: int = 1

@@ -1,0 +1,1 @@
+"""Stories on a real cluster; they skip where KUBECONFIG names none."""

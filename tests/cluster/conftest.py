@@ -1,0 +1,93 @@
+"""One release of the evaluation profile on the cluster that KUBECONFIG names, for all stories."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bearloop.client import Client
+from tests.cluster.rig import Namespace, Release, advertise_gpus, run, until, values_files
+from tests.life.pictures import shapes
+from tests.life.story import Trained, bring_in
+
+HERE = Path(__file__).parent
+NAMESPACE, RELEASE = "bearloop-tests", "stories"
+GPUS = 2
+LAST = ("test_upgrades.py",)
+"""What changes or ends the release that the other stories use."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mine = [item for item in items if HERE in item.path.parents]
+    if "KUBECONFIG" not in os.environ:
+        for item in mine:
+            item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
+    items.sort(key=lambda item: item.path.name in LAST)
+
+
+@pytest.fixture(scope="session")
+def release() -> Iterator[Release]:
+    """Install as a platform engineer does; the namespace takes nothing but restricted pods."""
+    namespace = Namespace(NAMESPACE)
+    with suppress(AssertionError):
+        run("kubectl", "delete", "namespace", NAMESPACE, "--wait=true", "--timeout=120s")
+    run("kubectl", "create", "namespace", NAMESPACE)
+    enforce = "pod-security.kubernetes.io/enforce=restricted"
+    run("kubectl", "label", "namespace", NAMESPACE, enforce)
+    advertise_gpus(GPUS)
+    install(RELEASE)
+    yield opened(namespace, RELEASE)
+    run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def install(name: str, *words: str) -> None:
+    """Install the chart, or upgrade it, and wait until it serves."""
+    helm = ("helm", "upgrade", "--install", name, "charts/bearloop", "--namespace", NAMESPACE)
+    run(*helm, *values_files(), "--wait", "--wait-for-jobs", "--timeout", "8m", *words)
+
+
+def opened(namespace: Namespace, name: str) -> Release:
+    """Return the release once its API answers at its address."""
+    url = f"http://{namespace.address(f'{name}-bearloop-api')}"
+    token = namespace.secret(f"{name}-bearloop-first-token")["token"]
+
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+        return False
+
+    until(answers, "the API is ready")
+    return Release(namespace, name, url, token)
+
+
+@pytest.fixture
+def client(release: Release) -> Iterator[Client]:
+    opened_client = release.client()
+    yield opened_client
+    opened_client.close()
+
+
+@pytest.fixture(scope="session")
+def imported(release: Release) -> Trained:
+    """A dataset with one version, for runs of any test."""
+    opened_client = release.client()
+    try:
+        drawn = shapes()
+        version = bring_in(opened_client, drawn, "shapes")
+        return Trained(drawn, "shapes", version, run=0, bundle="")
+    finally:
+        opened_client.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note how long each story took, for the table at the end."""
+    began = time.monotonic()
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("seconds", time.monotonic() - began))
