@@ -12,6 +12,12 @@ DEV := .venv/.dev
 LOCAL := .venv/.local
 SOURCES := pyproject.toml constraints.txt
 
+# Where images belong, and which; docker/build tells what else it reads from the environment.
+REGISTRY ?= ghcr.io/bearloop
+IMAGES ?= api inference mlflow trainer
+
+images push: export REGISTRY := $(REGISTRY)
+
 # Reads under any Python, so that a too old one gets a sentence and no traceback.
 define PLATFORM
 import platform, sys
@@ -34,7 +40,7 @@ endef
 export PLATFORM
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-long test-cluster check demo kind cluster-up docs format clean
+.PHONY: help venv test test-long test-cluster check demo kind cluster-up docs images push format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +77,12 @@ cluster-up: ## Install the evaluation profile into the cluster that KUBECONFIG n
 
 docs: $(DEV) ## Write what the documentation says of the code
 	$(BIN)/python -m tests.house.documents
+
+images: ## Build the container images (REGISTRY=..., IMAGES="api trainer", BUILDER="podman build")
+	docker/build $(IMAGES)
+
+push: images ## Push them too (REGISTRY=registry.example.org/team)
+	docker/build --push $(IMAGES)
 
 format: $(DEV) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,72 @@
+# The training job: PyTorch with CUDA, about 5 GB, in a layer that a change of our code leaves alone.
+#   python -m trainer
+# Any image will do that has python3 (3.11 or newer), its venv and pip, and Debian's useradd.
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+
+# What the extras ask for and nothing else of pyproject.toml: a linter's new version rebuilds nothing.
+FROM ${PYTHON_IMAGE} AS requirements
+WORKDIR /source
+COPY docker/requirements.py pyproject.toml ./
+RUN python3 requirements.py trainer > requirements.txt
+
+FROM ${PYTHON_IMAGE} AS dependencies
+# Where packages are is the builder's to say: by these, or by pip.conf, which no layer keeps.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+WORKDIR /source
+COPY constraints.txt ./
+COPY --from=requirements /source/requirements.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/root/.config/pip/pip.conf \
+    python3 -m venv --without-pip /opt/bearloop \
+    && python3 -m pip --python /opt/bearloop/bin/python install --progress-bar off \
+       --no-warn-script-location --only-binary :all: -r requirements.txt -c constraints.txt
+
+FROM ${PYTHON_IMAGE} AS program
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+WORKDIR /source
+COPY pyproject.toml README.md ./
+COPY bearloop bearloop
+COPY trainer trainer
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip.conf,target=/root/.config/pip/pip.conf \
+    python3 -m venv --without-pip /opt/bearloop \
+    && python3 -m pip --python /opt/bearloop/bin/python install --quiet --no-warn-script-location \
+       --no-deps --prefix /program/opt/bearloop .
+
+FROM ${PYTHON_IMAGE}
+# The user needs a name (getpass asks for one); what installs packages has no work here any more.
+RUN groupadd --gid 10001 bearloop \
+    && useradd --uid 10001 --gid 10001 --home-dir /scratch --no-create-home --no-log-init \
+       --shell /usr/sbin/nologin bearloop \
+    && install --directory --owner 10001 --group 10001 /scratch \
+    && rm -rf /usr/local/lib/python3*/site-packages/pip /usr/local/lib/python3*/site-packages/pip-*
+# Only /scratch can be written to; nothing that lies there is taken for a module (SAFEPATH).
+# Which GPUs it sees is the cluster's to say: NVIDIA_VISIBLE_DEVICES=all, as other images have it,
+# would show every GPU of the node to a pod that asked for none.
+ENV PATH=/opt/bearloop/bin:$PATH \
+    HOME=/scratch \
+    TMPDIR=/scratch \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONSAFEPATH=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=dependencies /opt/bearloop /opt/bearloop
+COPY --from=program /program /
+WORKDIR /scratch
+USER 10001:10001
+ENTRYPOINT ["python", "-m"]
+CMD ["trainer"]
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="bearloop-trainer" \
+      org.opencontainers.image.description="bearloop's training job: PyTorch with CUDA" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.licenses="Apache-2.0"
