@@ -8,7 +8,7 @@ from pathlib import Path
 from bearloop.cli.output import interval, percent, print_table, said
 from bearloop.client import ApiProblem, Client, UnreachableError
 from bearloop.client.endpoints import classify
-from bearloop.client.views import ComparisonView, ImportView, ReviewView, VersionView
+from bearloop.client.views import ComparisonView, ImportView, ReviewView
 from bearloop.client.waiting import wait_until_ended
 from bearloop.demo.clock import Clock
 from bearloop.demo.steps import Live, bring_in, promote, wait_for_run
@@ -59,7 +59,7 @@ def tell(
             markup=False,
         )
     with clock.step("train"):
-        before = _train(client, version, name, training)
+        before = _train(client, name, version.number, training=training)
     _print_errors(client, before)
     with clock.step("review (by you)"):
         closed = _await_person(client, before, here)
@@ -91,8 +91,8 @@ def _free_name(client: Client) -> str:
     return name
 
 
-def _train(client: Client, version: VersionView, name: str, training: Mapping[str, object]) -> int:
-    (run,) = client.runs.start(name, version.number, recipe="fine-tune", **training)
+def _train(client: Client, name: str, version: int, *, training: Mapping[str, object]) -> int:
+    (run,) = client.runs.start(name, version, recipe="fine-tune", **training)
     return wait_for_run(client, run.number)
 
 
@@ -138,8 +138,8 @@ def _retrain(client: Client, closed: ReviewView, training: Mapping[str, object])
     if closed.cleaned_version == closed.version:
         said.print("no label was changed: the model stays as it is", markup=False)
         return closed.version, closed.run
-    cleaned = client.datasets.version(closed.dataset, closed.cleaned_version)
-    return cleaned.number, _train(client, cleaned, closed.dataset, training)
+    run = _train(client, closed.dataset, closed.cleaned_version, training=training)
+    return closed.cleaned_version, run
 
 
 def _ask(client: Client, dataset: str, live: Live) -> str:
