@@ -1,7 +1,6 @@
 """A launch as Kubernetes objects: dictionaries that read like their YAML; pure."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Final
 
 from api.cluster.kubernetes_rules import KubernetesRules, PodRules
@@ -25,20 +24,18 @@ CONTAINER: Final = "main"
 MASTER_PORT: Final = 29500
 """Torch's own default."""
 
-PROGRAMS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
-    {"importer": ("python", "-m", "importer"), "trainer": ("python", "-m", "trainer")}
-)
-"""Program -> the command that its image runs."""
-
 
 def job_object(
     request: JobRequest,
     rules: KubernetesRules,
     *,
     owner_uid: str | None,
-    programs: Mapping[str, Sequence[str]] = PROGRAMS,
+    programs: Mapping[str, Sequence[str]],
 ) -> Thing:
-    """Return the Job of one launch; the worker deletes it when its result is in the tables."""
+    """Return the Job of one launch; `programs` names the command of each program.
+
+    It has no time to live: the worker deletes it once its result is in the tables.
+    """
     pods = max(request.nodes, request.shards)
     deadline = request.deadline
     return {

@@ -1,6 +1,9 @@
 """The cluster that Kubernetes is: jobs as Jobs, endpoints as Deployments, changes by watching."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
+from typing import Final
 
 from api.cluster.kubernetes import KubernetesApi
 from api.cluster.kubernetes_jobs import KubernetesJobs
@@ -10,6 +13,14 @@ from api.cluster.pod_objects import ENDPOINT_LABEL, JOB_LABEL, made_labels, sele
 from api.cluster.protocol import DeploymentRequest, JobRequest, SeenDeployment, SeenJob
 from api.cluster.watch import Watch
 
+PROGRAMS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
+    {
+        "importer": ("python", "-m", "importer"),
+        "trainer": ("python", "-m", "trainer"),
+        "inference": ("python", "-m", "inference"),
+    }
+)
+"""Program -> the command that its image runs."""
 WATCHED = ("Job", "Pod", "Deployment")
 
 
@@ -17,15 +28,22 @@ class KubernetesCluster:
     """One namespace, as the worker asks for it."""
 
     def __init__(
-        self, api: KubernetesApi, rules: KubernetesRules, *, call_deadline: timedelta
+        self,
+        api: KubernetesApi,
+        rules: KubernetesRules,
+        *,
+        call_deadline: timedelta,
+        programs: Mapping[str, Sequence[str]] = PROGRAMS,
     ) -> None:
         """Make everything in the API's namespace; `call_deadline` bounds a launch."""
         self.rules = rules
         self._watch = Watch(
             api, labels=selector(made_labels(rules)), named_by=(JOB_LABEL, ENDPOINT_LABEL)
         )
-        self._jobs = KubernetesJobs(api, rules, watch=self._watch, call_deadline=call_deadline)
-        self._servers = KubernetesServers(api, rules)
+        self._jobs = KubernetesJobs(
+            api, rules, watch=self._watch, call_deadline=call_deadline, programs=programs
+        )
+        self._servers = KubernetesServers(api, rules, command=programs["inference"])
 
     def begin(self) -> None:
         """Watch from now on; without it, `wait` only waits."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from time import monotonic
 
 from api.cluster import job_reasons
-from api.cluster.job_objects import PROGRAMS, job_object, service_object
+from api.cluster.job_objects import job_object, service_object
 from api.cluster.job_reasons import Question
 from api.cluster.kubernetes import ClusterError, Deadline, KubernetesApi, Thing
 from api.cluster.kubernetes_rules import KubernetesRules
@@ -33,7 +33,7 @@ class KubernetesJobs:
         *,
         watch: Watch,
         call_deadline: timedelta,
-        programs: Mapping[str, Sequence[str]] = PROGRAMS,
+        programs: Mapping[str, Sequence[str]],
     ) -> None:
         """Launch within `call_deadline` or not at all; `watch` says when a list is out of date."""
         self._api = api

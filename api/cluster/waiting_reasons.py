@@ -148,12 +148,12 @@ def _request(pod: Thing, resource: str) -> str:
 
 
 def _lacks(said: str, resource: str) -> bool:
-    return re.search(rf"Insufficient {re.escape(resource)}(?![\w./-])", said) is not None
+    return re.search(rf"Insufficient {re.escape(resource)}([,. ]|$)", said) is not None
 
 
 def _shortened(said: str) -> str:
-    """Drop what the scheduler adds on preemption, which repeats the first part."""
-    return said.partition(" preemption:")[0].strip().rstrip(".")
+    """Drop what the scheduler adds on preemption, which says the same again."""
+    return said.partition(". ")[0].strip().rstrip(".")
 
 
 def _gpus(count: int) -> str:
