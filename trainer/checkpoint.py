@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from bearloop.contract.jobs import checkpoint_prefix
-from bearloop.contract.runs import Curves, EpochPoint, RunSpec, StepPoint
+from bearloop.contract.runs import Curves, EpochPoint, LrFind, RunSpec, StepPoint
 from bearloop.store import Store
 from trainer.model import Classifier
 from trainer.optimiser import optimiser_tensors
@@ -43,6 +43,8 @@ class FitState(BaseModel):
     """Spent on the running epoch, over all attempts."""
     steps: list[StepPoint] = []
     epochs: list[EpochPoint] = []
+    lr_finds: list[LrFind] = []
+    """Of this stage and those before."""
 
     def end_step(self, point: StepPoint, *, pictures: int, seconds: float) -> None:
         """Note one trained batch; `seconds` is the epoch's time so far."""
@@ -60,7 +62,9 @@ class FitState(BaseModel):
 
     def curves(self) -> Curves:
         """Return what the recorder shows so far."""
-        return Curves(epochs=tuple(self.epochs), steps=tuple(self.steps))
+        return Curves(
+            epochs=tuple(self.epochs), steps=tuple(self.steps), lr_finds=tuple(self.lr_finds)
+        )
 
 
 @dataclass(frozen=True)

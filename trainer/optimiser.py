@@ -33,7 +33,7 @@ def new_optimiser(model: Classifier, stage: FitStage) -> torch.optim.AdamW:
         groups.append({"params": vectors, "place": place, "weight_decay": 0.0})
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
-        lr=stage.lr,
+        lr=stage.rate,
         betas=(0.9, SQUARED_MOMENTUM),
         eps=EPSILON,
         fused=True,
@@ -44,7 +44,7 @@ def set_rates(
     optimiser: torch.optim.AdamW, stage: FitStage, *, groups: int, step: int, steps: int
 ) -> Rate:
     """Set each layer group's rate and momentum for step `step` (from 0); return the head's."""
-    highest = group_rates(groups, lr=stage.lr, lr_body=stage.lr_body)
+    highest = group_rates(groups, lr=stage.rate, lr_body=stage.lr_body)
     rates = [rate_at(step, steps, schedule=stage.schedule, lr=lr) for lr in highest]
     for group in optimiser.param_groups:
         rate = rates[group["place"]]

@@ -1,8 +1,9 @@
 """A recipe: the named training steps, each stage complete in itself."""
 
-from typing import Annotated, Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.record import Record
@@ -62,6 +63,34 @@ class CacheStage(Record):
     """Side in pixels of the square that training crops are taken from."""
 
 
+Suggestion = Literal["minimum", "steepest", "valley", "slide"]
+"""How a rate is read off an lr-find's curve; the names are fastai's."""
+
+
+class LrFindStage(Record):
+    """Train at growing rates until the loss runs away, suggest a rate, and undo the training.
+
+    It trains what the fit stage right behind it trains; every fit stage behind it whose `lr` is
+    `auto` takes the rate that it finds.
+    """
+
+    kind: Literal["lr-find"] = "lr-find"
+    start_lr: float = Field(default=1e-7, gt=0)
+    end_lr: float = Field(default=10.0, gt=0)
+    """Of the head; the rates between are spaced evenly in the logarithm."""
+    iterations: int = Field(default=100, ge=20, le=1000)
+    stop_at: float = Field(default=4.0, gt=1)
+    """Times the best smoothed loss at which the search ends early."""
+    suggestion: Suggestion = "valley"
+    """Which of the four is taken where a stage's `lr` is `auto`."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.end_lr <= self.start_lr:
+            raise ValueError(f"end_lr: {self.end_lr} is not above start_lr, {self.start_lr}")
+        return self
+
+
 class FitStage(Record):
     """Train for a number of epochs."""
 
@@ -69,16 +98,53 @@ class FitStage(Record):
     name: str
     epochs: int = Field(ge=1, le=1000)
     schedule: Annotated[OneCycle | Flat, Field(discriminator="kind")] = OneCycle()
-    lr: float = Field(gt=0)
-    """Highest rate of the last layer group (the head)."""
+    lr: Annotated[float, Field(gt=0)] | Literal["auto"]
+    """Highest rate of the last layer group (the head); `auto`: what the lr-find stage before it
+    finds."""
     lr_body: float | None = Field(default=None, gt=0)
     """Highest rate of the first layer group; the groups between are spaced evenly in the logarithm.
     None: `lr` for every group."""
+    # A recipe's encoding leaves these out where they are not used: older digests stand.
+    lr_times: float | None = Field(default=None, gt=0, exclude_if=lambda times: times is None)
+    """With `auto`: the head's rate as a multiple of the rate found; None: 1."""
+    lr_body_times: float | None = Field(default=None, gt=0, exclude_if=lambda times: times is None)
+    """With `auto`: the first layer group's rate as a multiple of the rate found; None: as the
+    head's."""
     frozen_to: int = 0
     """Layer groups before this index are frozen; 0 trains all, -1 the head only. A frozen group's
     BatchNorm stays in eval mode, so that its statistics stay as they were."""
     weight_decay: float = Field(default=0.01, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+
+    @property
+    def rate(self) -> float:
+        """The head's rate as a number; an `auto` one has none before it is found."""
+        if isinstance(self.lr, str):
+            raise ValueError(f"stage {self.name!r}: its lr is auto, and no rate is found yet")
+        return self.lr
+
+    @property
+    def body_share(self) -> float | None:
+        """The first layer group's rate as a share of the head's; None: all groups have one rate."""
+        if isinstance(self.lr, str):
+            return None if self.lr_body_times is None else self.lr_body_times / (self.lr_times or 1)
+        return None if self.lr_body is None else self.lr_body / self.lr
+
+    def at(self, found: float) -> "FitStage":
+        """Return the stage with numbers where `found` is the rate that its lr-find suggests."""
+        if self.lr != "auto":
+            return self
+        rate, share = found * (self.lr_times or 1), self.body_share
+        numbers = {"lr": rate, "lr_body": None if share is None else rate * share}
+        return self.model_copy(update={**numbers, "lr_times": None, "lr_body_times": None})
+
+    @model_validator(mode="after")
+    def _has_one_rate(self) -> Self:
+        if self.lr == "auto" and self.lr_body is not None:
+            raise ValueError("lr_body: with lr auto give lr_body_times, its multiple of the rate")
+        if self.lr != "auto" and (self.lr_times is not None or self.lr_body_times is not None):
+            raise ValueError("lr_times, lr_body_times: they multiply what is found: give lr auto")
+        return self
 
 
 class EvaluateStage(Record):
@@ -93,7 +159,7 @@ class EvaluateStage(Record):
     """Heads (or whole models without pretrained weights) trained to judge labels out of fold."""
 
 
-Stage = Annotated[CacheStage | FitStage | EvaluateStage, Field(discriminator="kind")]
+Stage = Annotated[CacheStage | LrFindStage | FitStage | EvaluateStage, Field(discriminator="kind")]
 
 
 class Recipe(Record):
@@ -113,3 +179,20 @@ class Recipe(Record):
     oversample: bool = False
     """Draw rare classes as often as the commonest."""
     stages: tuple[Stage, ...]
+
+    def fits(self) -> list[tuple[LrFindStage | None, FitStage]]:
+        """Return the fit stages in order, each with the lr-find stage right before it."""
+        return [
+            (before if isinstance(before, LrFindStage) else None, stage)
+            for before, stage in pairwise((None, *self.stages))
+            if isinstance(stage, FitStage)
+        ]
+
+    def without_rate(self) -> FitStage | None:
+        """Return the first fit stage whose `lr` is auto though no lr-find stage finds a rate."""
+        for search, stage in self.fits():
+            if search is not None:
+                return None
+            if stage.lr == "auto":
+                return stage
+        return None

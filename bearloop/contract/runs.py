@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bearloop.contract.recipes import Recipe
+from bearloop.contract.recipes import Recipe, Suggestion
 from bearloop.contract.record import ClassEntry, Record
 from bearloop.contract.report import Summary
 
@@ -93,8 +93,40 @@ class StepPoint(Record):
     momentum: float
 
 
+class LrPoint(Record):
+    """One step of an lr-find."""
+
+    lr: float
+    """Of the head."""
+    loss: float
+    """Of the step's batch, before the step."""
+    smoothed: float
+    """Running mean of the losses so far: what suggestions are read off."""
+
+
+class LrFind(Record):
+    """What an lr-find stage found: its curve, and the rates that the curve suggests."""
+
+    stage: str
+    """Name of the fit stage that it stands before."""
+    points: tuple[LrPoint, ...]
+    end: Literal["finished", "diverged", "not_finite"]
+    """All iterations; the loss ran away; or it was no number any more."""
+    suggestions: dict[Suggestion, float]
+    """By name; empty when the curve suggests none."""
+    no_suggestion: Literal["too_few_points", "flat", "not_finite"] | None
+    reason: str | None
+    """Why there is none, in words."""
+    disagreement: float | None
+    """Highest suggestion over the lowest: far above 10 the curve is worth a look."""
+    lr: float | None
+    """The suggestion that the recipe takes where a stage's `lr` is `auto`."""
+
+
 class Curves(Record):
     """What the lesson's `recorder` shows."""
 
     epochs: tuple[EpochPoint, ...]
     steps: tuple[StepPoint, ...]
+    lr_finds: tuple[LrFind, ...] = ()
+    """In the order of the stages."""
