@@ -108,27 +108,24 @@ def _annotations(request: JobRequest) -> dict[str, str]:
 
 
 def _failure_rules(request: JobRequest) -> list[Thing]:
-    """Say which lost pods are replaced within the Job; any other failure ends it.
+    """Say what a lost pod means; any failure that no rule names ends the Job as a crash.
 
-    The pods of one run on several nodes begin together, or not at all: whoever is lost, the Job
-    ends, and the worker launches the next one.
+    The pods of one run on several nodes begin together, or not at all: whoever of them is lost, the
+    Job fails, and the worker launches the next. The rule that failed it is in its condition.
     """
-    at_fault = {"operator": "In", "values": [int(ExitCode.input_at_fault)]}
-    interrupted = {"operator": "In", "values": [int(ExitCode.interrupted)]}
-    fail: Thing = {
-        "action": "FailJob",
-        "onExitCodes": {"containerName": CONTAINER, **at_fault},
-    }
-    if request.nodes > 1:
-        return [fail]
+    replaced = "FailJob" if request.nodes > 1 else "Ignore"
     return [
-        fail,
+        {"action": "FailJob", "onExitCodes": _code(ExitCode.input_at_fault)},
         {
-            "action": "Ignore",
+            "action": replaced,
             "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
         },
-        {"action": "Ignore", "onExitCodes": {"containerName": CONTAINER, **interrupted}},
+        {"action": replaced, "onExitCodes": _code(ExitCode.interrupted)},
     ]
+
+
+def _code(code: ExitCode) -> Thing:
+    return {"containerName": CONTAINER, "operator": "In", "values": [int(code)]}
 
 
 def _pod(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
