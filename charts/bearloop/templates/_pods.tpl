@@ -13,7 +13,7 @@
 
 {{- /* A pod's spec but its containers and volumes; `.user` is 10001 unless said. */}}
 {{- define "bearloop.pod" -}}
-{{- $user := .user | default 10001 }}
+{{- $user := .user | default 10001 -}}
 securityContext:
   runAsNonRoot: true
   runAsUser: {{ $user }}
@@ -95,6 +95,9 @@ securityContext:
 envFrom:
   - configMapRef: {name: {{ include "bearloop.names.settings" . }}}
   - secretRef: {name: {{ include "bearloop.names.storeApiSecret" . }}}
+  {{- with .Values.mlflow.existingSecret }}
+  - secretRef: {name: {{ . }}}
+  {{- end }}
 env:
   {{- include "bearloop.databaseUrl" . | nindent 2 }}
 {{- end }}

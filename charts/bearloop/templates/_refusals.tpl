@@ -33,6 +33,9 @@
 {{- if and $v.mlflow.enabled $v.mlflow.url }}
 {{- fail (printf "mlflow.url is %q while mlflow.enabled is true: set mlflow.enabled to false to use that server" $v.mlflow.url) }}
 {{- end }}
+{{- if and $v.mlflow.enabled $v.mlflow.existingSecret }}
+{{- fail (printf "mlflow.existingSecret is %q while mlflow.enabled is true: it is the sign-in of a server of yours, which mlflow.url names" $v.mlflow.existingSecret) }}
+{{- end }}
 {{- if not (or $v.mlflow.enabled $v.mlflow.url) }}
 {{- fail "mlflow.url is empty while mlflow.enabled is false: runs need a tracking server; name yours, or enable the chart's own" }}
 {{- end }}
@@ -58,6 +61,7 @@
 {{- $_ := set $named "database.existingSecret" (dict "name" $v.database.existingSecret "keys" (list "owner-url" "program-url" "mlflow-url")) }}
 {{- end }}
 {{- $_ := set $named "firstToken.existingSecret" (dict "name" $v.firstToken.existingSecret "keys" (list "token")) }}
+{{- $_ := set $named "mlflow.existingSecret" (dict "name" $v.mlflow.existingSecret "keys" list) }}
 {{- range $identity, $name := $v.store.existingSecrets }}
 {{- $_ := set $named (print "store.existingSecrets." $identity) (dict "name" $name "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) }}
 {{- end }}
@@ -65,7 +69,7 @@
 {{- if $wanted.name }}
 {{- $found := lookup "v1" "Secret" $.Release.Namespace $wanted.name }}
 {{- if not $found }}
-{{- fail (printf "%s: there is no Secret %q in namespace %s; create it with the keys %s" $key $wanted.name $.Release.Namespace (join ", " $wanted.keys)) }}
+{{- fail (printf "%s: there is no Secret %q in namespace %s; create it%s" $key $wanted.name $.Release.Namespace (empty $wanted.keys | ternary "" (print " with the keys " (join ", " $wanted.keys)))) }}
 {{- end }}
 {{- range $wanted.keys }}
 {{- if not (hasKey ($found.data | default dict) .) }}

@@ -3,6 +3,7 @@
 {{- define "bearloop.settings" -}}
 BEARLOOP_STORE_URL: {{ include "bearloop.storeUrl" . }}
 BEARLOOP_TRACKING_URL: {{ include "bearloop.trackingUrl" . }}
+BEARLOOP_TRACKING_PAGES: {{ include "bearloop.publicUrl" . }}/mlflow
 BEARLOOP_CLUSTER: kubernetes
 BEARLOOP_CLUSTER_FILE: /etc/bearloop/cluster.json
 BEARLOOP_WORK_FOLDER: /scratch
@@ -30,6 +31,15 @@ BEARLOOP_{{ $name | snakecase | upper }}: {{ $text | quote }}
 {{- toJson $variables }}
 {{- end }}
 
+{{- /* The API's address in the world; empty where the chart knows none. */}}
+{{- define "bearloop.publicUrl" -}}
+{{- if .Values.ingress.enabled }}
+{{- printf "%s://%s" (ternary "https" "http" (ne .Values.ingress.tlsSecret "")) .Values.ingress.host }}
+{{- else if and .Values.gateway.enabled .Values.gateway.host }}
+{{- print "https://" .Values.gateway.host }}
+{{- end }}
+{{- end }}
+
 {{- define "bearloop.trackingUrl" -}}
 {{- $own := printf "http://%s:5000" (include "bearloop.names.mlflow" .) }}
 {{- ternary $own .Values.mlflow.url .Values.mlflow.enabled }}
@@ -37,11 +47,11 @@ BEARLOOP_{{ $name | snakecase | upper }}: {{ $text | quote }}
 
 {{- /* The worker's file: api/cluster/kubernetes_rules.py, field by field. */}}
 {{- define "bearloop.cluster" -}}
-{{- $values := .Values }}
 {{- $jobs := list (include "bearloop.names.storeJobsSecret" .) }}
+{{- $training := append $jobs .Values.mlflow.existingSecret | compact }}
 {{- $inference := list (include "bearloop.names.storeInferenceSecret" .) }}
 {{- $importer := dict "root" . "program" .Values.importer "image" "api" "secrets" $jobs }}
-{{- $trainer := dict "root" . "program" .Values.trainer "image" "trainer" "secrets" $jobs }}
+{{- $trainer := dict "root" . "program" .Values.trainer "image" "trainer" "secrets" $training }}
 {{- $server := dict "root" . "program" .Values.inference "image" "inference" "secrets" $inference }}
 {{- $scaling := dict
   "port" 8080

@@ -1,0 +1,167 @@
+"""The chart's own programs, on a real MinIO and a real PostgreSQL."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bearloop.embedded_postgres import EmbeddedPostgres
+from bearloop.store import S3Store, StoreError, image_key
+from tests.chart.chart import CHART
+
+FILES = CHART / "files"
+MINIO = shutil.which("minio")
+BUCKET = "pictures"
+START = 60.0
+"""Seconds that MinIO may take to its first answer."""
+IDENTITIES = ("root", "api", "jobs", "inference")
+
+
+@dataclass(frozen=True)
+class ObjectServer:
+    """MinIO with the chart's identities."""
+
+    address: str
+    secrets: Path
+
+    def prepare(self) -> None:
+        run("make_identities.py", self.address, BUCKET, str(self.secrets))
+
+    def store(self, identity: str) -> S3Store:
+        """Open the project's part of the bucket as this identity."""
+        import boto3
+        from botocore.config import Config
+
+        key, secret = (
+            (self.secrets / identity / name).read_text()
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        )
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{self.address}",
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        return S3Store(bucket=BUCKET, prefix="projects/1", client=client)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+    if MINIO is None:
+        pytest.skip("there is no `minio` in PATH")
+    folder = tmp_path_factory.mktemp("minio")
+    for identity in IDENTITIES:
+        (folder / "secrets" / identity).mkdir(parents=True)
+        (folder / "secrets" / identity / "AWS_ACCESS_KEY_ID").write_text(f"bearloop-{identity}")
+        (folder / "secrets" / identity / "AWS_SECRET_ACCESS_KEY").write_text(f"secret-{identity}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    root = {"MINIO_ROOT_USER": "bearloop-root", "MINIO_ROOT_PASSWORD": "secret-root"}
+    server = subprocess.Popen(
+        [MINIO, "server", str(folder / "data"), "--address", address, "--quiet"],
+        env={**os.environ, **root, "MINIO_BROWSER": "off"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        opened = ObjectServer(address, folder / "secrets")
+        opened.prepare()
+        yield opened
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_the_api_should_read_write_and_delete(objects: ObjectServer) -> None:
+    store = objects.store("api")
+    store.put(image_key("a" * 64), b"picture")
+
+    assert store.get(image_key("a" * 64)) == b"picture"
+    assert [info.key for info in store.list("images/")] == [image_key("a" * 64)]
+    store.delete(image_key("a" * 64))
+    assert not store.exists(image_key("a" * 64))
+
+
+def test_jobs_should_write_images_and_never_delete_one(objects: ObjectServer) -> None:
+    store = objects.store("jobs")
+    store.put(image_key("b" * 64), b"picture")
+    store.put("jobs/1/attempts/2/checkpoint", b"weights")
+
+    assert store.get(image_key("b" * 64)) == b"picture"
+    assert store.put_new("jobs/1/result.json", b"{}")
+    store.delete("jobs/1/attempts/2/checkpoint")
+    with pytest.raises(StoreError, match="AccessDenied"):
+        store.delete(image_key("b" * 64))
+
+
+def test_endpoints_should_read_bundles_and_nothing_else(objects: ObjectServer) -> None:
+    objects.store("jobs").put("bundles/1/model.onnx", b"weights")
+    objects.store("jobs").put(image_key("c" * 64), b"picture")
+    store = objects.store("inference")
+
+    assert store.get("bundles/1/model.onnx") == b"weights"
+    with pytest.raises(StoreError, match="AccessDenied"):
+        store.get(image_key("c" * 64))
+    with pytest.raises(StoreError, match="AccessDenied"):
+        store.put("bundles/1/model.onnx", b"others")
+    with pytest.raises(StoreError, match="AccessDenied"):
+        list(store.list("images/"))
+
+
+def test_identities_should_be_made_again_without_harm(objects: ObjectServer) -> None:
+    (objects.secrets / "jobs/AWS_SECRET_ACCESS_KEY").write_text("another-secret")
+    objects.prepare()
+
+    objects.store("jobs").put("jobs/2/spec.json", b"{}")
+
+
+def test_databases_should_belong_to_roles_that_are_no_superusers(
+    postgres: EmbeddedPostgres,
+) -> None:
+    admin = plain(postgres.url("postgres", role="postgres"))
+    for owner_password in ("one", "two"):
+        make_databases(admin, owner_password)
+
+    with psycopg.connect(admin) as connection:
+        rows = connection.execute(
+            "select rolname, rolsuper, rolcreatedb from pg_roles where rolname = any(%s)",
+            [["bearloop_owner", "worker_role", "mlflow"]],
+        ).fetchall()
+        assert {row[0] for row in rows} == {"bearloop_owner", "worker_role", "mlflow"}
+        assert not any(row[1] or row[2] for row in rows)
+        may = "select has_database_privilege(%s, 'bearloop', 'connect')"
+        assert connection.execute(may, ["worker_role"]).fetchone() == (True,)
+        assert connection.execute(may, ["mlflow"]).fetchone() == (False,)
+    for database in ("bearloop", "mlflow"):
+        postgres.drop_database(database)
+
+
+def make_databases(admin: str, owner_password: str) -> None:
+    passwords = {"OWNER_PASSWORD": owner_password, "PROGRAM_PASSWORD": "p", "MLFLOW_PASSWORD": "m"}
+    run("make_databases.py", ADMIN_URL=admin, PROGRAM_ROLE="worker_role", **passwords)
+
+
+def run(program: str, *words: str, **variables: str) -> None:
+    """Run a program of the chart as its Job does."""
+    done = subprocess.run(
+        [sys.executable, str(FILES / program), *words],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=START,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def plain(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://")
