@@ -7,7 +7,14 @@ from sqlalchemy.orm import Session
 from api import audit
 from api.access import Caller
 from api.errors import ConflictError, UnprocessableError
-from api.runs.recipes import NAMED, BrokenRecipeError, check_whole, stored_recipe
+from api.runs.recipes import (
+    NAMED,
+    BrokenRecipeError,
+    Changes,
+    changed,
+    check_whole,
+    stored_recipe,
+)
 from api.runs.schemas import RecipeView
 from api.tables import Recipe as RecipeRow
 from bearloop.contract.recipes import Recipe
@@ -89,6 +96,14 @@ def checked(recipe: Recipe) -> Recipe:
     except BrokenRecipeError as error:
         raise _wrong(error) from error
     return recipe
+
+
+def checked_changes(recipe: Recipe, changes: Changes) -> Recipe:
+    """Return the recipe as a run changes it; raises WrongRecipeError."""
+    try:
+        return checked(changed(recipe, changes))
+    except BrokenRecipeError as error:
+        raise _wrong(error) from error
 
 
 def _read(body: object) -> Recipe:

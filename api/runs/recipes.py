@@ -1,6 +1,8 @@
 """The named recipes, what a run may change of them, and what makes a recipe whole; pure."""
 
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,7 +12,9 @@ from bearloop.contract.recipes import (
     CacheStage,
     EvaluateStage,
     FitStage,
+    LrFindStage,
     OneCycle,
+    Rate,
     Recipe,
     Stage,
 )
@@ -76,6 +80,11 @@ class Changes(BaseModel):
         default=None, ge=8, le=1024, description="Side of the model's input in pixels."
     )
     batch_size: int | None = Field(default=None, ge=2, le=4096)
+    lr: Rate | Literal["auto"] | None = Field(
+        default=None,
+        description="Highest rate of the first fit stage's head; the other rates keep their "
+        "proportion to it. `auto`: an lr-find before the first stage finds it.",
+    )
 
 
 class BrokenRecipeError(ValueError):
@@ -101,20 +110,36 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     if changes.size is not None:
         given["preprocess"] = recipe.preprocess.model_copy(update={"size": changes.size})
         stages = _with_presize(stages, changes.size)
-    return Recipe.model_validate({**dict(recipe), **given, "stages": stages})
+    if changes.lr == "auto":
+        stages = _with_rate_found(stages)
+    elif changes.lr is not None:
+        stages = _with_rate(stages, changes.lr)
+    steps = [stage.model_dump() for stage in stages]
+    try:
+        return Recipe.model_validate({**dict(recipe), **given, "stages": steps})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BrokenRecipeError(
+            f"the recipe {recipe.name} cannot be changed so: {first['msg']}",
+            field=".".join(str(part) for part in ("recipe", *first["loc"])),
+            value=str(first.get("input"))[:100],
+            way_out="give numbers of a likelier size",
+        ) from error
 
 
 def check_whole(recipe: Recipe) -> None:
     """Refuse a recipe without just one cache stage first and one evaluate stage last."""
     kinds = [stage.kind for stage in recipe.stages]
     inner = kinds[1:-1]
-    if len(kinds) < 3 or kinds[0] != "cache" or kinds[-1] != "evaluate" or {*inner} != {"fit"}:
+    trains = "fit" in inner and {*inner} <= {"fit", "lr-find"}
+    if len(kinds) < 3 or kinds[0] != "cache" or kinds[-1] != "evaluate" or not trains:
         raise BrokenRecipeError(
             f"the recipe {recipe.name} has the stages {', '.join(kinds) or '(none)'}",
             field="recipe.stages",
             value=", ".join(kinds),
             way_out="give one cache stage, then one fit stage or more, then one evaluate stage",
         )
+    _check_rates(recipe)
     names = [stage.name for stage in recipe.stages if isinstance(stage, FitStage)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -146,6 +171,73 @@ def stored_recipe(body: object) -> Recipe:
             value=str(first.get("input"))[:100],
             way_out="store it anew under another name",
         ) from error
+
+
+def _check_rates(recipe: Recipe) -> None:
+    """Refuse an lr-find that stands before no fit stage, and `auto` where none finds a rate."""
+    for place, (stage, after) in enumerate(pairwise(recipe.stages)):
+        if isinstance(stage, LrFindStage) and not isinstance(after, FitStage):
+            raise BrokenRecipeError(
+                f"the lr-find stage stands before {after.kind}: what should it train?",
+                field=f"recipe.stages.{place}",
+                value=stage.kind,
+                way_out="put it right before the fit stage that takes its rate",
+            )
+    lacking = recipe.without_rate()
+    if lacking is not None:
+        raise BrokenRecipeError(
+            f"the stage {lacking.name!r} takes the rate that an lr-find finds, and none is there",
+            field=f"recipe.stages.{recipe.stages.index(lacking)}.lr",
+            value="auto",
+            way_out="put an lr-find stage before it, or give a number",
+        )
+
+
+def _with_rate(stages: tuple[Stage, ...], lr: float) -> tuple[Stage, ...]:
+    """Scale all rates so that the first fit stage's is `lr`; what is found is a number then."""
+    first = _first_rate(stages)
+    return tuple(
+        _in_proportion(stage, to=first).at(lr) if isinstance(stage, FitStage) else stage
+        for stage in stages
+    )
+
+
+def _with_rate_found(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Let an lr-find before the first fit stage find the rates, all in their proportion."""
+    first = _first_rate(stages)
+    found: list[Stage] = []
+    for stage in stages:
+        if not isinstance(stage, FitStage):
+            found.append(stage)
+            continue
+        searched = any(isinstance(before, LrFindStage) for before in found)
+        found += [] if searched else [LrFindStage()]
+        found.append(_in_proportion(stage, to=first))
+    return tuple(found)
+
+
+def _first_rate(stages: tuple[Stage, ...]) -> float:
+    """Return the first fit stage's rate, as a number or as a multiple of what is found."""
+    for stage in stages:
+        if isinstance(stage, FitStage):
+            return _rate(stage)
+    return 1.0
+
+
+def _rate(stage: FitStage) -> float:
+    return (stage.lr_times or 1.0) if isinstance(stage.lr, str) else stage.lr
+
+
+def _in_proportion(stage: FitStage, *, to: float) -> FitStage:
+    """Return the stage with its rates as multiples of a rate that is yet to be known."""
+    times, share = _rate(stage) / to, stage.body_share
+    multiples = {
+        "lr": "auto",
+        "lr_body": None,
+        "lr_times": None if times == 1 else times,
+        "lr_body_times": None if share is None else times * share,
+    }
+    return stage.model_copy(update=multiples)
 
 
 def _with_epochs(stages: tuple[Stage, ...], epochs: int) -> tuple[Stage, ...]:

@@ -16,8 +16,8 @@ from api.jobs.new import new_job_id
 from api.jobs.states import TERMINAL
 from api.paging import Page, after_number, make_page
 from api.runs.queueing import next_number, queue_run
-from api.runs.recipe_store import checked, find_recipe
-from api.runs.recipes import Changes, changed
+from api.runs.recipe_store import checked_changes, find_recipe
+from api.runs.recipes import Changes
 from api.runs.resources import Asked, check_resources
 from api.runs.schemas import NewRun, RunFilter, RunParts, RunView, StartedRuns, run_view
 from api.runs.trainable import check_version, check_weights
@@ -138,7 +138,7 @@ def _recipe(session: Session, caller: Caller, new: NewRun) -> Recipe:
     given = new.recipe
     named = given if isinstance(given, Recipe) else find_recipe(session, caller, given)
     changes = Changes(**{name: getattr(new, name) for name in Changes.model_fields})
-    return checked(changed(named, changes))
+    return checked_changes(named, changes)
 
 
 def _spec(

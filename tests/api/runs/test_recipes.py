@@ -13,10 +13,18 @@ from api.runs.recipes import (
     check_whole,
     stored_recipe,
 )
-from bearloop.contract.recipes import CacheStage, FitStage, OneCycle, Recipe
+from bearloop.contract.recipes import (
+    CacheStage,
+    EvaluateStage,
+    FitStage,
+    LrFindStage,
+    OneCycle,
+    Recipe,
+)
 from tests.api.runs.conftest import RUNS, Zoo, start
 
 RECIPES = "/v1/projects/zoo/recipes"
+AUTO = FitStage(name="first", epochs=1, lr="auto")
 
 
 def fits(recipe: Recipe) -> list[FitStage]:
@@ -67,6 +75,13 @@ def test_a_run_may_change_its_recipe() -> None:
             "recipe.stages",
         ),
         ((CacheStage(presize=100), *FINE_TUNE.stages[1:]), "recipe.stages.0.presize"),
+        ((*FINE_TUNE.stages[:-1], LrFindStage(), FINE_TUNE.stages[-1]), "recipe.stages.3"),
+        (
+            (FINE_TUNE.stages[0], LrFindStage(), LrFindStage(), *FINE_TUNE.stages[1:]),
+            "recipe.stages.1",
+        ),
+        ((FINE_TUNE.stages[0], AUTO, FINE_TUNE.stages[-1]), "recipe.stages.1.lr"),
+        ((*FINE_TUNE.stages[:2], AUTO, LrFindStage(), *FINE_TUNE.stages[2:]), "recipe.stages.2.lr"),
     ],
 )
 def test_a_recipe_that_no_trainer_could_follow_is_refused(stages: tuple, field: str) -> None:
@@ -74,6 +89,31 @@ def test_a_recipe_that_no_trainer_could_follow_is_refused(stages: tuple, field: 
         check_whole(FINE_TUNE.model_copy(update={"stages": stages}))
     assert refused.value.field == field
     assert refused.value.way_out
+
+
+def test_what_a_recipe_does_not_use_changes_no_digest() -> None:
+    stages = (CacheStage(), FitStage(name="whole", epochs=2, lr=1e-3), EvaluateStage())
+    golden = "7fd64a5e520d2e12e4d36024d22b2609ffe54f8c0c5d9e045e53fbebc808a5d5"
+    assert Recipe(name="golden", stages=stages).digest() == golden
+
+
+def test_fine_tune_with_lr_auto_searches_once_and_keeps_its_proportions() -> None:
+    found = changed(FINE_TUNE, Changes(lr="auto"))
+    check_whole(found)
+    assert [stage.kind for stage in found.stages] == ["cache", "lr-find", "fit", "fit", "evaluate"]
+    assert [stage.lr for stage in fits(found)] == ["auto", "auto"]
+    assert [stage.at(2e-3) for stage in fits(found)] == fits(FINE_TUNE)
+    assert changed(found, Changes(lr="auto")) == found
+    with_number = changed(found, Changes(lr=2e-3))
+    assert fits(with_number) == fits(FINE_TUNE)
+
+
+def test_a_run_may_give_the_rate_that_the_others_follow() -> None:
+    frozen, unfrozen = fits(changed(FINE_TUNE, Changes(lr=6e-3)))
+    assert frozen.lr == pytest.approx(6e-3)
+    assert (unfrozen.lr, unfrozen.lr_body) == pytest.approx((3e-3, 3e-4))
+    with pytest.raises(BrokenRecipeError, match="cannot be changed so"):
+        changed(FINE_TUNE, Changes(lr=1e-323))
 
 
 def test_a_stored_recipe_of_other_rules_is_told() -> None:
@@ -109,6 +149,20 @@ class TestOverRest:
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
         assert problem["field"] == "recipe.stages"
+
+    def test_an_auto_rate_without_an_lr_find_is_refused(self, client: TestClient) -> None:
+        lacking = FINE_TUNE.model_copy(
+            update={"name": "lacking", "stages": (FINE_TUNE.stages[0], AUTO, FINE_TUNE.stages[-1])}
+        )
+        problem = client.post(RECIPES, json=lacking.model_dump(mode="json")).json()
+        assert (problem["code"], problem["field"]) == ("wrong_recipe", "recipe.stages.1.lr")
+        assert "'first'" in problem["detail"]
+        assert "lr-find" in problem["way_out"]
+
+    def test_a_run_may_ask_for_the_rate_to_be_found(self, client: TestClient, zoo: Zoo) -> None:
+        assert start(client, lr="auto")["recipe"] == "fine-tune"
+        odd = client.post(RUNS, json={"dataset": "bears", "lr": 1e-323})
+        assert (odd.status_code, odd.json()["code"]) == (422, "wrong_recipe")
 
     def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})
