@@ -36,8 +36,9 @@ def see(name: str, job: Thing | None, pods: Sequence[Thing], *, around: Around) 
     newest = newest_pods(pods)
     attempt = newest[0]["metadata"]["uid"] if newest else None
     if job is None:
-        gone = why_leaving(newest, asked=True) if newest else None
-        return SeenJob(name, Phase.running, attempt=attempt, reason=gone) if newest else None
+        why = why_leaving(newest, asked=True)
+        running = SeenJob(name, Phase.running, attempt=attempt, reason=why, leaving=True)
+        return running if newest else None
     if _condition(job, "Complete"):
         return SeenJob(name, Phase.succeeded, 0, attempt)
     if failed := _condition(job, "Failed"):
@@ -54,7 +55,9 @@ def alone(name: str) -> SeenJob:
 
 def question(job: Thing | None, pods: Sequence[Thing]) -> Question:
     """Tell what `see` needs to know of the world around."""
-    if job is None or job["spec"].get("suspend") or job.get("status", {}).get("conditions"):
+    if job is None or job["spec"].get("suspend"):
+        return Question.nothing
+    if _condition(job, "Complete") or _condition(job, "Failed"):
         return Question.nothing
     newest = newest_pods(pods)
     if not newest:
@@ -95,8 +98,11 @@ def _active(name: str, job: Thing, newest: Sequence[Thing], *, around: Around) -
     runs = [pod for pod in newest if pod["status"].get("phase") == "Running"]
     waits = [pod for pod in newest if pod["status"].get("phase") == "Pending"]
     if runs:
-        reason = why_leaving(runs) or _why_partly(job, runs, waits, around=around)
-        return SeenJob(name, Phase.running, attempt=attempt, reason=reason)
+        leaves = why_leaving(runs)
+        reason = leaves or _why_partly(job, runs, waits, around=around)
+        return SeenJob(
+            name, Phase.running, attempt=attempt, reason=reason, leaving=leaves is not None
+        )
     if waits:
         return SeenJob(name, Phase.pending, reason=why_pending(waits[0], around))
     ended = [pod for pod in newest if pod["status"].get("phase") == "Failed"]

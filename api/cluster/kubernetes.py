@@ -58,8 +58,8 @@ class ClusterError(Exception):
         """Of the HTTP answer; None when there was none."""
 
 
-class ExpiredError(Exception):
-    """A watch asked for a past that the API server has forgotten: list anew."""
+class ExpiredError(ClusterError):
+    """A watch or a page asked for a past that the API server has forgotten: list anew."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class KubernetesApi:
             for line in _lines(answer):
                 event = json.loads(line)
                 if event["type"] == "ERROR" and event["object"].get("code") == GONE:
-                    raise ExpiredError
+                    raise self._expired(request)
                 if event["type"] == "ERROR":
                     raise self._error(request, str(event["object"].get("message")))
                 yield event["type"], event["object"]
@@ -251,7 +251,7 @@ class KubernetesApi:
                 *serialized, _request_timeout=timeout
             ).response
             if answer.status == GONE:
-                raise ExpiredError
+                raise self._expired(request)
             if answer.status >= 400:
                 raise self._error(request, _why(answer), status=answer.status)
         return answer
@@ -268,6 +268,10 @@ class KubernetesApi:
         except json.JSONDecodeError as error:
             why = "the answer is no JSON: does KUBECONFIG name an API server?"
             raise self._error(request, why) from error
+
+    def _expired(self, request: "_Request") -> ExpiredError:
+        error = self._error(request, "what it goes on from is forgotten", status=GONE)
+        return ExpiredError(error.what, error.which, error.why, status=GONE)
 
     def _error(self, request: "_Request", why: str, *, status: int | None = None) -> ClusterError:
         which = f"{request.kind} {request.name}" if request.name else f"{request.kind} objects"

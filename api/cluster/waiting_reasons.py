@@ -90,7 +90,7 @@ def _in_use(pod: Thing, total: int, users: Sequence[Thing], *, gpu: str) -> str:
     by = named(_titles(users, pod))
     if used >= total:
         return f": {total} of {total} in use by {by}"
-    return f": {used} of {total} in use by {by}, the rest by others or broken up"
+    return f": {used} of {total} in use by {by}, the rest by others"
 
 
 def _why_full(pod: Thing, resource: str, *, wanted: str, around: Around) -> str:

@@ -159,8 +159,8 @@ def _write_down(place: Workplace, job: Job, decision: rules.Wait, *, seen: SeenJ
         changes["started_at"] = func.now()
     progress = _mailbox(place, job).progress(decision.attempt) if decision.attempt else None
     said = progress.model_dump(mode="json") if progress else job.progress
-    # What is said of a running attempt is that it is about to go: its log goes with it.
-    if said != job.progress or (decision.reason and decision.state is JobState.running):
+    leaves = seen is not None and seen.leaving
+    if leaves or said != job.progress or decision.reason != job.reason:
         changes["progress"] = said
         _keep_log(place, job)
     waits = seen is not None and seen.phase is Phase.pending
