@@ -14,33 +14,45 @@ from bearloop.contract.runs import RunOutput, RunSpec
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoints, FitState
-from trainer.data import load_items
-from trainer.device import choose_device, device_name, make_deterministic
+from trainer.data import labelled, load_items
+from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
 from trainer.export import export_bundle
 from trainer.fit import fit
 from trainer.interruption import Interruption
+from trainer.launcher import launch
 from trainer.mailbox import Mailbox
 from trainer.outcome import finish_tracking
 from trainer.predict import check_stages, new_model, predict
+from trainer.ranks import Ranks, joined
 from trainer.report import save_reports, summarise
 from trainer.run import Run, Stopwatch
-from trainer.settings import SettingsError, ask_for_determinism, cache_folder
+from trainer.settings import SettingsError, ask_for_determinism, cache_folder, read_rank
 from trainer.tracking import Tracker
 from trainer.weights import load_weights
 
 log = logging.getLogger("trainer")
 
 
-def main(arguments: Sequence[str] | None = None) -> ExitCode:
-    """Run one attempt and return how it ended; a crash is an exception."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one attempt and return its exit code; a crash is an exception.
+
+    A run on several GPUs or nodes is shared by processes, each of which comes here again.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     interruption = Interruption()
     interruption.listen()
     mailbox, read_spec = open_attempt(arguments)
     try:
         spec = read_spec()
-        result = mailbox.finish(train(spec, mailbox, interruption))
+        if spec.ranks > 1 and read_rank() is None:
+            given = sys.argv[1:] if arguments is None else arguments
+            return launch(spec, given, name=mailbox.job)
+        with joined(spec, mailbox) as ranks:
+            output = train(spec, mailbox, interruption, ranks=ranks)
+        if output is None:
+            return ExitCode.done
+        result = mailbox.finish(output)
     except InputError as error:
         log.error("the input is at fault: %s", error)
         mailbox.refuse(error.problem)
@@ -54,16 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> ExitCode:
     return ExitCode.done
 
 
-def train(spec: RunSpec, mailbox: Mailbox, interruption: Interruption) -> RunOutput:
-    """Do the whole run and return what it made; raises InputError or InterruptedRunError."""
-    store, clock, tracker = mailbox.store, Stopwatch(), Tracker(spec)
+def train(
+    spec: RunSpec, mailbox: Mailbox, interruption: Interruption, *, ranks: Ranks
+) -> RunOutput | None:
+    """Do the whole run and return what it made; None where another process speaks for all.
+
+    Raises InputError or InterruptedRunError.
+    """
+    store, clock, device = mailbox.store, Stopwatch(), ranks.device
+    if not ranks.leads:
+        mailbox = mailbox.silent()
+    tracker = Tracker(spec if ranks.leads else spec.model_copy(update={"tracking": None}))
 
     # What cannot run is refused before a million pictures are decoded.
     ask_for_determinism()
     make_deterministic()
-    device = choose_device(spec)
     cache, _ = check_stages(spec.recipe)
     items = load_items(store, spec)
+    ranks.check_batches(spec, pictures=len(labelled(items, "train")[0]))
     weights = load_weights(spec.recipe)
     model = new_model(spec, device, weights=weights)
 
@@ -72,7 +92,7 @@ def train(spec: RunSpec, mailbox: Mailbox, interruption: Interruption) -> RunOut
     state = FitState() if resumed is None else resumed.state
     tracker.start(device=device_name(device), curves=state.curves())
 
-    with clock.measure("cache"):
+    with clock.measure("cache"), ranks.first_of_node_first():
         presized, evaluation = open_pixels(
             store,
             items,
@@ -86,7 +106,7 @@ def train(spec: RunSpec, mailbox: Mailbox, interruption: Interruption) -> RunOut
         items=items,
         presized=presized,
         evaluation=evaluation,
-        device=device,
+        ranks=ranks,
         mailbox=mailbox,
         checkpoints=checkpoints,
         tracker=tracker,
@@ -95,10 +115,13 @@ def train(spec: RunSpec, mailbox: Mailbox, interruption: Interruption) -> RunOut
 
     with clock.measure("fit"):
         curves = fit(run, model, resumed).curves()
-        store.put(mailbox.prefix + "curves.json", curves.canonical())
+        if ranks.leads:
+            store.put(mailbox.prefix + "curves.json", curves.canonical())
 
     with clock.measure("evaluate"):
-        predictions = predict(run, model, weights=weights)
+        predictions = predict(run, model, weights=weights, finds=curves.lr_finds)
+        if not ranks.leads:
+            return None
         summary = summarise(predictions)
         report_keys = save_reports(store, mailbox.prefix, predictions)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from trainer.mailbox import Mailbox, parse_spec
-from trainer.settings import read_settings
+from trainer.settings import read_settings, torchrun_name
 
 
 def open_attempt(arguments: Sequence[str] | None) -> tuple[Mailbox, Callable[[], RunSpec]]:
@@ -25,8 +25,8 @@ def open_attempt(arguments: Sequence[str] | None) -> tuple[Mailbox, Callable[[],
         mailbox = Mailbox(store, job=settings.job, attempt=settings.attempt)
         return mailbox, mailbox.read_spec
     # A mailbox of its own: the first run's result and checkpoints stay as they are.
-    attempt = uuid.uuid4().hex
-    mailbox = Mailbox(open_store(given.store), job=f"rerun-{attempt}", attempt=attempt)
+    job = torchrun_name() or f"rerun-{uuid.uuid4().hex}"
+    mailbox = Mailbox(open_store(given.store), job=job, attempt=job)
     return mailbox, lambda: _untracked(given.spec, mailbox.job)
 
 

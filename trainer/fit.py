@@ -1,28 +1,35 @@
 """The fit stages, in the order it happens: no callbacks, what is written here is what is done."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from bearloop.contract.recipes import FitStage, Recipe
-from bearloop.contract.runs import EpochPoint
+from bearloop.contract.runs import EpochPoint, LrFind
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
 from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
+from trainer.lr_finder import find_rate, no_rate, publish
 from trainer.model import Classifier, freeze_to
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
 from trainer.run import Run
-from trainer.step import Lesson, Place, not_finite, train_epoch
+from trainer.step import Lesson, Place, Team, not_finite, train_epoch
 
 
-def fit_stages(recipe: Recipe) -> list[FitStage]:
-    """Return the recipe's fit stages, in order."""
-    return [stage for stage in recipe.stages if isinstance(stage, FitStage)]
+def fit_stages(recipe: Recipe, finds: Sequence[LrFind] = ()) -> list[FitStage]:
+    """Return the recipe's fit stages, in order, with the rates that were found so far."""
+    found = {find.stage: find.lr for find in finds}
+    stages, rate = [], None
+    for _, stage in recipe.fits():
+        rate = found.get(stage.name, rate)
+        stages.append(stage if rate is None else stage.at(rate))
+    return stages
 
 
 def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
@@ -31,19 +38,23 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
     Asked to leave, it saves where it stands and raises InterruptedRunError.
     """
     state = FitState() if resumed is None else resumed.state.model_copy(deep=True)
+    run.ranks.check_together(len(state.steps))
+    run.ranks.share_statistics(model)
     if resumed is not None:
         model.load_state_dict(resumed.model)
     for place, stage in enumerate(fit_stages(run.spec.recipe)):
         if place < state.stage:
             continue
         freeze_to(model, stage.frozen_to)
+        stage = _with_rate(run, model, state, place=place)
         optimiser = new_optimiser(model, stage)
         if resumed is not None and place == resumed.state.stage:
             restore_optimiser(optimiser, model, resumed.optimiser)
         if place > state.stage:
             state.stage, state.epoch = place, 0
+        team = Team(run.ranks, run.ranks.learner(model))
         with run.interruption.deferred():
-            _fit_stage(run, _Learning(stage, model, optimiser, state))
+            _fit_stage(run, _Learning(stage, model, optimiser, state, team))
     return state
 
 
@@ -51,14 +62,18 @@ def fit_rows(
     model: Classifier,
     *,
     recipe: Recipe,
+    finds: Sequence[LrFind] = (),
     presized: PresizedPixels,
     rows: Rows,
     labels: Rows,
     seed: int,
 ) -> None:
-    """Train all stages on some rows only, unseen by anybody: for judging the others' labels."""
+    """Train all stages on some rows only, unseen by anybody: for judging the others' labels.
+
+    `finds` are the run's: no rate is searched again.
+    """
     epochs = steps = 0
-    for stage in fit_stages(recipe):
+    for stage in fit_stages(recipe, finds):
         freeze_to(model, stage.frozen_to)
         optimiser = new_optimiser(model, stage)
         lesson = Lesson(recipe, stage, presized, rows, labels, seed)
@@ -76,6 +91,22 @@ class _Learning:
     model: Classifier
     optimiser: torch.optim.AdamW
     state: FitState
+    team: Team
+
+
+def _with_rate(run: Run, model: Classifier, state: FitState, *, place: int) -> FitStage:
+    """Return a stage whose layers are unfrozen with its rate, searched before where it says so."""
+    recipe = run.spec.recipe
+    search, stage = recipe.fits()[place]
+    if search is not None and stage.name not in {find.stage for find in state.lr_finds}:
+        with run.interruption.deferred():
+            state.lr_finds.append(find_rate(run, model, search=search, stage=stage))
+    if state.lr_finds:
+        publish(run, state.lr_finds)
+    stage = fit_stages(recipe, state.lr_finds)[place]
+    if stage.lr == "auto":
+        raise no_rate(stage, state.lr_finds)
+    return stage
 
 
 def _fit_stage(run: Run, now: _Learning) -> None:
@@ -96,6 +127,9 @@ def _fit_stage(run: Run, now: _Learning) -> None:
         run.tracker.log_epoch(point)
         if len(state.epochs) % run.spec.checkpoint_every == 0 or state.epoch == now.stage.epochs:
             _save(run, now)
+    if run.ranks.count > 1:
+        # While the last epoch is validated only one of them may have heard it.
+        _leave_if_asked(run, now)
 
 
 def _train(run: Run, now: _Learning, started: float) -> None:
@@ -104,7 +138,7 @@ def _train(run: Run, now: _Learning, started: float) -> None:
     rows, labels = labelled(run.items, "train")
     lesson = Lesson(run.spec.recipe, now.stage, run.presized, rows, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
-    for step in train_epoch(now.model, now.optimiser, lesson=lesson, place=place):
+    for step in train_epoch(now.model, now.optimiser, lesson=lesson, place=place, team=now.team):
         state.end_step(step.point, pictures=step.pictures, seconds=time.monotonic() - started)
         run.tracker.log_step(step.point)
         run.mailbox.progress(now.stage.name, step.done, step.total, numbers=_numbers(state))
@@ -115,30 +149,34 @@ def _validate(run: Run, now: _Learning) -> tuple[float, float]:
     """Return mean loss and error rate of the valid images, in fp32 as a server sees them."""
     rows, labels = labelled(run.items, "valid")
     try:
-        answers = logits(
+        own = logits(
             now.model,
             run.evaluation,
-            rows,
+            run.ranks.share(rows),
             device=run.device,
             preprocess=run.spec.recipe.preprocess,
             batch_size=run.spec.recipe.batch_size,
-            report=lambda *_: _leave_if_asked(run, now),
+            # Several leave together, and so between two steps only.
+            report=None if run.ranks.count > 1 else lambda *_: _leave_if_asked(run, now),
         )
     except NonFiniteError as error:
         raise not_finite(now.stage, step=len(now.state.steps), what=str(error)) from error
+    answers = run.ranks.gathered(own)
     losses = -log_softmax(answers)[np.arange(len(labels)), labels]
     return float(losses.mean()), float((answers.argmax(axis=1) != labels).mean())
 
 
 def _leave_if_asked(run: Run, now: _Learning) -> None:
-    if run.interruption.requested:
+    if run.ranks.any(run.interruption.requested):
         _save(run, now)
+        run.ranks.wait()
         raise InterruptedRunError(f"asked to leave after step {len(now.state.steps)}")
 
 
 def _save(run: Run, now: _Learning) -> None:
-    run.checkpoints.save(now.model, now.optimiser, now.state)
-    run.tracker.flush()
+    if run.ranks.leads:
+        run.checkpoints.save(now.model, now.optimiser, now.state)
+        run.tracker.flush()
 
 
 def _numbers(state: FitState) -> dict[str, float]:

@@ -27,12 +27,15 @@ PERIOD: Final = 1.0
 class Mailbox:
     """What one attempt reads and writes of `jobs/<id>/`."""
 
-    def __init__(self, store: Store, *, job: str, attempt: str) -> None:
+    def __init__(
+        self, store: Store, *, job: str, attempt: str, tells_progress: bool = True
+    ) -> None:
         """Stand for one attempt; writes only below the attempt's prefix until the result."""
         self.store = store
         self.job = job
         self.attempt = attempt
         self.prefix = attempt_prefix(job, attempt)
+        self._tells_progress = tells_progress
         self._stage: str | None = None
         self._written = 0.0
 
@@ -50,6 +53,8 @@ class Mailbox:
         numbers: dict[str, float] | None = None,
     ) -> None:
         """Overwrite the progress, at most once a second; a new stage and a last step are told."""
+        if not self._tells_progress:
+            return
         now = time.monotonic()
         if stage == self._stage and done != total and now - self._written < PERIOD:
             return
@@ -67,6 +72,14 @@ class Mailbox:
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """Return what tells (done, total) of one stage."""
         return lambda done, total: self.progress(stage, done, total)
+
+    def silent(self) -> "Mailbox":
+        """Return the same mailbox for a process that leaves the progress to another one."""
+        return Mailbox(self.store, job=self.job, attempt=self.attempt, tells_progress=False)
+
+    def left_key(self, attempt: str) -> str:
+        """Return the key by which a process of an attempt tells the others that it left."""
+        return attempt_prefix(self.job, attempt) + "left"
 
     def finish(self, output: RunOutput) -> Result:
         """Create the result of a run that is done: the last thing that the job writes."""

@@ -20,22 +20,23 @@ def epoch_order(labels: Rows, *, seed: int, epoch: int, oversample: bool) -> Row
     return random.permutation(np.concatenate(drawn))
 
 
-def batches(order: Rows, size: int) -> list[Rows]:
-    """Cut an order into batches of `size`; a single picture left over joins the batch before.
+def batches(order: Rows, size: int, *, least: int = 2) -> list[Rows]:
+    """Cut an order into batches of `size`; fewer than `least` left over join the batch before.
 
     BatchNorm cannot take the variance of one value, and dropping the picture would leave it out of
-    the epoch.
+    the epoch. Of several processes each needs two.
     """
     parts = [order[start : start + size] for start in range(0, len(order), size)]
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) < least:
         last = parts.pop()
         parts[-1] = np.concatenate([parts[-1], last])
     return parts
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return the seed of all that is random in one step (augmentation, dropout)."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def step_seed(seed: int, step: int, *, rank: int = 0) -> int:
+    """Return the seed of all that one process draws in one step (augmentation, dropout)."""
+    entropy = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _rounds(places: Rows, count: int, random: np.random.Generator) -> Rows:

@@ -64,12 +64,15 @@ def out_of_fold(
     classes: int,
     folds: int,
     own: NDArray[np.float32] | None = None,
+    turns: tuple[int, int] = (0, 1),
     report: Report | None = None,
 ) -> NDArray[np.float32]:
     """Return probabilities [n, classes] of every item by a model that did not learn from it.
 
     `own` are the run's own probabilities [n, classes]: no run learns from a test label, so they may
     judge the test images where a model more would cost as much as the run. None: one more judges.
+    `turns` are (number, count) of processes that deal the models among them: what another one
+    judges is NaN here.
     """
     judged = np.full((len(items), classes), np.nan, dtype=np.float32)
     todo = parts(items, folds)
@@ -77,6 +80,8 @@ def out_of_fold(
         is_test = np.array([item.split == "test" for item in items])
         judged[is_test] = own[is_test]
         todo = [part for part in todo if not is_test[part.judged].any()]
+    number, count = turns
+    todo = todo[number::count]
     for done, part in enumerate(todo, start=1):
         if len(part.taught):
             judged[part.judged] = judge(part.taught, part.judged)

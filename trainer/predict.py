@@ -1,16 +1,19 @@
 """What the report is made of: every image predicted, plain, augmented, and out of fold."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from bearloop.contract.recipes import CacheStage, EvaluateStage, Recipe
-from bearloop.contract.runs import RunSpec
+from bearloop.contract.runs import LrFind, RunSpec
 from trainer.errors import InputError
 from trainer.evaluate import features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
 from trainer.model import Classifier, build_classifier
+from trainer.order import step_seed
 from trainer.out_of_fold import Judge, head_judge, out_of_fold
 from trainer.report import Predictions
 from trainer.run import Run
@@ -31,6 +34,15 @@ def check_stages(recipe: Recipe) -> tuple[CacheStage, EvaluateStage]:
             value=", ".join(stage.kind for stage in recipe.stages),
             way_out="give one cache stage, one fit stage or more, and one evaluate stage",
         )
+    lacking = recipe.without_rate()
+    if lacking is not None:
+        raise InputError(
+            "recipe_not_whole",
+            f"no lr-find stage stands before {lacking.name!r}, whose lr is auto",
+            field="recipe.stages.lr",
+            value="auto",
+            way_out="put an lr-find stage before it, or give a number",
+        )
     return caches[0], evaluations[0]
 
 
@@ -43,12 +55,19 @@ def new_model(
     return model.to(device).to(memory_format=torch.channels_last)
 
 
-def predict(run: Run, model: Classifier, *, weights: dict[str, Tensor] | None) -> Predictions:
+def predict(
+    run: Run,
+    model: Classifier,
+    *,
+    weights: dict[str, Tensor] | None,
+    finds: Sequence[LrFind] = (),
+) -> Predictions:
     """Predict every image of the version, whatever its split.
 
     `weights` are what the body began as, None for random: labels are judged by what it knew then.
+    `finds` are the rates that the run found.
     """
-    rows = np.arange(len(run.items))
+    rows = run.ranks.share(np.arange(len(run.items)))
     recipe, (_, stage) = run.spec.recipe, check_stages(run.spec.recipe)
     answers = logits(
         model,
@@ -59,8 +78,7 @@ def predict(run: Run, model: Classifier, *, weights: dict[str, Tensor] | None) -
         batch_size=recipe.batch_size,
         report=run.mailbox.counter("evaluate"),
     )
-    plain = softmax(answers)
-    views = None
+    plain, views = softmax(answers), None
     if stage.tta_views:
         views = tta_probabilities(
             model,
@@ -69,18 +87,22 @@ def predict(run: Run, model: Classifier, *, weights: dict[str, Tensor] | None) -
             plain=plain,
             changes=recipe.augment,
             stage=stage,
-            seed=run.spec.seed,
+            # Each process draws for its own pictures.
+            seed=run.spec.seed if run.ranks.leads else step_seed(run.spec.seed, run.ranks.number),
             device=run.device,
             preprocess=recipe.preprocess,
             batch_size=recipe.batch_size,
             report=run.mailbox.counter("evaluate-augmented"),
         )
+        views = run.ranks.gathered(views)
+    answers = run.ranks.gathered(answers)
     unseen = out_of_fold(
         run.items,
-        _judge(run, weights),
+        _judge(run, weights, finds),
         classes=len(run.spec.classes),
         folds=stage.folds,
-        own=plain.astype(np.float32) if weights is None else None,
+        own=softmax(answers).astype(np.float32) if weights is None else None,
+        turns=(run.ranks.number, run.ranks.count),
         report=run.mailbox.counter("judge-labels"),
     )
     return Predictions(
@@ -88,28 +110,29 @@ def predict(run: Run, model: Classifier, *, weights: dict[str, Tensor] | None) -
         classes=run.spec.classes,
         logits=answers,
         tta=views,
-        out_of_fold=unseen,
+        out_of_fold=run.ranks.joined(unseen),
     )
 
 
-def _judge(run: Run, weights: dict[str, Tensor] | None) -> Judge:
+def _judge(run: Run, weights: dict[str, Tensor] | None, finds: Sequence[LrFind]) -> Judge:
     """Heads over the body as it was before the run; whole models where that knew nothing."""
     if weights is None:
-        return _whole_judge(run)
-    before = features(
+        return _whole_judge(run, finds)
+    own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
-        np.arange(len(run.items)),
+        run.ranks.share(np.arange(len(run.items))),
         device=run.device,
         preprocess=run.spec.recipe.preprocess,
         batch_size=run.spec.recipe.batch_size,
         report=run.mailbox.counter("features"),
     )
+    before = run.ranks.gathered(own)
     labels = [item.label for item in run.items]
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run) -> Judge:
+def _whole_judge(run: Run, finds: Sequence[LrFind]) -> Judge:
     labels = np.array([-1 if item.label is None else item.label for item in run.items])
 
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
@@ -117,6 +140,7 @@ def _whole_judge(run: Run) -> Judge:
         fit_rows(
             model,
             recipe=run.spec.recipe,
+            finds=finds,
             presized=run.presized,
             rows=taught,
             labels=labels[taught],

@@ -13,6 +13,7 @@ from trainer.checkpoint import Checkpoints
 from trainer.data import Item
 from trainer.interruption import Interruption
 from trainer.mailbox import Mailbox
+from trainer.ranks import Ranks
 from trainer.tracking import Tracker
 
 
@@ -24,11 +25,16 @@ class Run:
     items: Sequence[Item]
     presized: PresizedPixels
     evaluation: EvaluationPixels
-    device: torch.device
+    ranks: Ranks
     mailbox: Mailbox
     checkpoints: Checkpoints
     tracker: Tracker
     interruption: Interruption
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.ranks.device
 
 
 class Stopwatch:

@@ -3,9 +3,14 @@
 import os
 import tempfile
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Final
 
 from bearloop.contract import environment
+
+COLLECTIVE_TIMEOUT: Final = timedelta(minutes=10)
+"""A checkpoint of the first process, and MLflow's tries, must fit into it."""
 
 
 class SettingsError(Exception):
@@ -24,6 +29,28 @@ class Settings:
     """Of this process or pod."""
 
 
+@dataclass(frozen=True)
+class NodeSettings:
+    """Where this pod stands among those of its job."""
+
+    master: str | None
+    """Host name of the first one; None: all processes of the run are here."""
+    index: int
+    timeout: timedelta
+    """How long processes wait for each other."""
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """What torchrun tells a process."""
+
+    number: int
+    count: int
+    local: int
+    local_count: int
+    timeout: timedelta
+
+
 def read_settings() -> Settings:
     """Read the job's environment; raises SettingsError."""
     return Settings(
@@ -31,6 +58,31 @@ def read_settings() -> Settings:
         job=_required(environment.JOB),
         attempt=_required(environment.ATTEMPT),
     )
+
+
+def read_node() -> NodeSettings:
+    """Read what the cluster tells each pod of a job; raises SettingsError."""
+    master, index = os.environ.get(environment.MASTER), os.environ.get(environment.INDEX, "0")
+    return NodeSettings(master or None, int(index), _collective_timeout())
+
+
+def read_rank() -> RankSettings | None:
+    """Read what torchrun tells its processes; None: this is none of them."""
+    if "RANK" not in os.environ:
+        return None
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    number, count, local, local_count = (int(os.environ[name]) for name in names)
+    return RankSettings(number, count, local, local_count, _collective_timeout())
+
+
+def torchrun_name() -> str | None:
+    """Return the name that all processes of one torchrun share."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def share_cores(processes: int) -> None:
+    """Let the processes of one machine share its cores, unless somebody said otherwise."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
 def cache_folder() -> Path:
@@ -45,6 +97,11 @@ def cache_folder() -> Path:
 def ask_for_determinism() -> None:
     """Let cuBLAS give equal bits in equal runs; it reads this when CUDA starts."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _collective_timeout() -> timedelta:
+    given = os.environ.get(environment.COLLECTIVE_TIMEOUT)
+    return COLLECTIVE_TIMEOUT if not given else timedelta(seconds=int(given))
 
 
 def _required(name: str) -> str:

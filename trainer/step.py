@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 from torch.nn import functional
 
 from bearloop.contract.recipes import FitStage, Recipe
@@ -19,6 +20,7 @@ from trainer.errors import InputError
 from trainer.model import Classifier
 from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
+from trainer.ranks import Ranks, alone
 
 Rows = NDArray[np.int64]
 Pictures = NDArray[np.uint8]
@@ -52,6 +54,16 @@ class Place:
     """Steps of all stages done."""
 
 
+class Share(NamedTuple):
+    """The part of one batch that this process takes."""
+
+    ranks: Ranks
+    own: int
+    """Pictures of this process."""
+    of: int
+    """Pictures of the batch."""
+
+
 class Step(NamedTuple):
     """One step taken."""
 
@@ -62,19 +74,38 @@ class Step(NamedTuple):
     total: int
 
 
+@dataclass(frozen=True)
+class Team:
+    """Who takes the steps: this process alone, or several, each with its share of every batch."""
+
+    ranks: Ranks
+    learner: nn.Module
+    """The model, called so that its gradient becomes that of the whole batch."""
+
+
 def train_epoch(
-    model: Classifier, optimiser: torch.optim.AdamW, *, lesson: Lesson, place: Place
+    model: Classifier,
+    optimiser: torch.optim.AdamW,
+    *,
+    lesson: Lesson,
+    place: Place,
+    team: Team | None = None,
 ) -> Iterator[Step]:
     """Train one epoch, or what is left of it, and yield each step taken."""
     recipe, seed = lesson.recipe, lesson.seed
+    team = team or Team(alone(), model)
+    ranks = team.ranks
     order = epoch_order(lesson.labels, seed=seed, epoch=place.epochs, oversample=recipe.oversample)
-    parts = batches(order, recipe.batch_size)
+    parts = batches(order, recipe.batch_size, least=ranks.least_batch)
     total = lesson.stage.epochs * len(parts)
     before = place.epoch * len(parts)
     remaining = parts[place.batch :]
-    ahead = _gathered_ahead(lesson.presized, [lesson.rows[part] for part in remaining])
+    own = [ranks.share(part) for part in remaining]
+    ahead = _gathered_ahead(lesson.presized, [lesson.rows[part] for part in own])
     model.train()
-    for done, (part, pictures) in enumerate(zip(remaining, ahead, strict=True), place.batch):
+    for done, (part, mine, pictures) in enumerate(
+        zip(remaining, own, ahead, strict=True), place.batch
+    ):
         number = place.steps + 1 + done - place.batch
         rate = set_rates(
             optimiser,
@@ -84,21 +115,22 @@ def train_epoch(
             steps=total,
         )
         loss = train_step(
-            model,
+            team.learner,
             optimiser,
             pictures=pictures,
-            labels=lesson.labels[part],
+            labels=lesson.labels[mine],
             recipe=recipe,
             stage=lesson.stage,
-            seed=step_seed(seed, number),
+            seed=step_seed(seed, number, rank=ranks.number),
             step=number,
+            share=Share(ranks, len(mine), len(part)),
         )
         point = StepPoint(step=number, loss=loss, lr=rate.lr, momentum=rate.momentum)
         yield Step(point, pictures=len(part), done=before + done + 1, total=total)
 
 
 def train_step(
-    model: Classifier,
+    model: nn.Module,
     optimiser: torch.optim.Optimizer,
     *,
     pictures: Pictures,
@@ -107,9 +139,11 @@ def train_step(
     stage: FitStage,
     seed: int,
     step: int,
+    share: Share | None = None,
 ) -> float:
     """Take one step on uint8 [n, p, p, 3] with labels [n]; returns the loss before it.
 
+    With a `share` the pictures are this process's, the step and the loss those of the whole batch.
     All that is random comes from `seed`. Raises InputError before a loss that is not finite can
     touch the weights; `step` (from 1) names it.
     """
@@ -128,10 +162,11 @@ def train_step(
         torch.from_numpy(labels).to(device),
         label_smoothing=stage.label_smoothing,
     )
+    share = share or Share(alone(), len(labels), len(labels))
     optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    share.ranks.weighed(loss, own=share.own, of=share.of).backward()  # type: ignore[no-untyped-call]
     # Read behind the backward pass: on a GPU this waits for what is queued.
-    value = float(loss.item())
+    value = share.ranks.mean_loss(float(loss.item()), own=share.own, of=share.of)
     if not math.isfinite(value):
         raise not_finite(stage, step=step, what=f"the loss is {value}")
     optimiser.step()

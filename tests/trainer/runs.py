@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from bearloop.contract.recipes import CacheStage
 from bearloop.contract.runs import RunSpec
 from bearloop.store import Store
@@ -15,13 +13,19 @@ from trainer.interruption import Interruption
 from trainer.mailbox import Mailbox
 from trainer.model import Classifier
 from trainer.predict import new_model
+from trainer.ranks import Ranks, alone
 from trainer.run import Run
 from trainer.tracking import Tracker
 from trainer.weights import load_weights
 
 
 def open_run(
-    store: Store, spec: RunSpec, *, folder: Path, interruption: Interruption | None = None
+    store: Store,
+    spec: RunSpec,
+    *,
+    folder: Path,
+    interruption: Interruption | None = None,
+    ranks: Ranks | None = None,
 ) -> Run:
     """Decode the version's pictures into `folder` and return the run."""
     make_deterministic()
@@ -40,7 +44,7 @@ def open_run(
         items=items,
         presized=presized,
         evaluation=evaluation,
-        device=torch.device("cpu"),
+        ranks=ranks or alone(),
         mailbox=Mailbox(store, job=spec.job, attempt="first"),
         checkpoints=Checkpoints(store, spec),
         tracker=Tracker(spec),

@@ -1,0 +1,118 @@
+"""Several processes that train one small run together, started as torchrun would start them.
+
+As a program it is one of them: `python -m tests.trainer.team STORE CACHE WHAT`.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from bearloop.contract.jobs import spec_key
+from bearloop.contract.runs import RunSpec
+from bearloop.store import open_store
+from tests.trainer.runs import model_of, open_run
+from trainer.data import labelled
+from trainer.device import make_deterministic
+from trainer.fit import fit, fit_stages
+from trainer.mailbox import Mailbox
+from trainer.model import Classifier, freeze_to
+from trainer.ranks import Ranks, joined
+from trainer.run import Run
+from trainer.step import Share, train_step
+
+DEADLINE: Final = 240
+"""Seconds for all of it, on a busy machine."""
+
+
+def trained(store: str, cache: Path, *, what: str, count: int) -> list[dict[str, Any]]:
+    """Let `count` processes do `what`; return what each found, the first one's first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for number in range(count):
+        told = {
+            "RANK": str(number),
+            "WORLD_SIZE": str(count),
+            "LOCAL_RANK": str(number),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+        }
+        folder = cache / str(number)
+        command = [sys.executable, "-m", "tests.trainer.team", store, str(folder), what]
+        processes.append(subprocess.Popen(command, env={**os.environ, **told}))
+    try:
+        codes = [process.wait(DEADLINE) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0] * count
+    return [torch.load(cache / str(n) / "found.pt", weights_only=True) for n in range(count)]
+
+
+def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
+    """Train the whole recipe; return losses, errors and weights."""
+    state = fit(run, model, None)
+    return {
+        "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),
+        "valid": torch.tensor([point.valid_loss for point in state.epochs], dtype=torch.float64),
+        "weights": model.state_dict(),
+    }
+
+
+def take_gradient(run: Run, model: Classifier) -> dict[str, Any]:
+    """Take one step with a rate of zero on an odd batch; return loss, gradient and statistics."""
+    ranks, recipe, stage = run.ranks, run.spec.recipe, fit_stages(run.spec.recipe)[0]
+    freeze_to(model, stage.frozen_to)
+    ranks.share_statistics(model)
+    model.train()
+    rows, labels = labelled(run.items, "train")
+    batch = np.arange(len(rows))
+    mine = ranks.share(batch)
+    loss = train_step(
+        ranks.learner(model),
+        torch.optim.SGD(model.parameters(), lr=0.0),
+        pictures=run.presized.gather(rows[mine]),
+        labels=labels[mine],
+        recipe=recipe,
+        stage=stage,
+        seed=1,
+        step=1,
+        share=Share(ranks, len(mine), len(batch)),
+    )
+    gradients = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    return {"loss": loss, "gradients": gradients, "buffers": dict(model.named_buffers())}
+
+
+def _take_part(store_url: str, folder: Path, what: str) -> None:
+    store = open_store(store_url)
+    spec = RunSpec.model_validate_json(store.get(spec_key("job-1")))
+    make_deterministic()
+    with joined(spec, Mailbox(store, job="job-1", attempt="a")) as ranks:
+        torch.save(
+            _found(spec, ranks, store_url=store_url, folder=folder, what=what), folder / "found.pt"
+        )
+
+
+def _found(
+    spec: RunSpec, ranks: Ranks, *, store_url: str, folder: Path, what: str
+) -> dict[str, Any]:
+    run = open_run(open_store(store_url), spec, folder=folder, ranks=ranks)
+    model = model_of(run)
+    return fit_all(run, model) if what == "fit" else take_gradient(run, model)
+
+
+if __name__ == "__main__":
+    _take_part(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
