@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """Let imports fetch from private addresses; only for closed networks and tests."""
     max_upload: int = 4 * 1024**3
     """Most bytes of one uploaded zip."""
+    import_shards: int = 8
+    """Pods of a cluster that share one import at most."""
+    sources_per_shard: int = 20_000
+    """Sources of an import that are worth a pod more."""
     lease: timedelta = timedelta(seconds=60)
     """How long a worker may hold what it claimed."""
     poll: timedelta = timedelta(seconds=0.5)

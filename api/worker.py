@@ -16,6 +16,7 @@ from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import Cluster
 from api.database import Database
 from api.imports.ingest import ImportKind
+from api.imports.plan import Sharing
 from api.jobs.reconcile import (
     Workplace,
     claim_job,
@@ -121,7 +122,10 @@ def build_workplace(given: Settings, cluster: Cluster) -> Workplace:
     """Wire the steps on jobs."""
     database, store = Database(given.database_url), open_store(given.store_url)
     tracking = TrackingServer(given.tracking_url)
-    kinds = (ImportKind(store), RunKind(database, tracking))
+    # Processes of one machine would only share the same cores.
+    most = 1 if given.cluster == "processes" else given.import_shards
+    sharing = Sharing(most, given.sources_per_shard)
+    kinds = (ImportKind(store, sharing), RunKind(database, tracking))
     return Workplace(
         owner=f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:6]}",
         settings=given,

@@ -24,6 +24,7 @@ from importer.mailbox import Mailbox, Reporter
 from importer.opening import Opened, opened
 from importer.problems import SourceError
 from importer.settings import Settings, read_settings
+from importer.shards import Part, Shard
 
 
 class InterruptedJobError(SystemExit):
@@ -43,7 +44,8 @@ def main() -> ExitCode:
 def run_job(settings: Settings) -> ExitCode:
     """Do one attempt of one job, from its mailbox to its result."""
     store = open_store(settings.store_url)
-    mailbox = Mailbox(store, job=settings.job, attempt=settings.attempt)
+    shard = Shard(settings.shard, settings.shards)
+    mailbox = Mailbox(store, job=settings.job, attempt=settings.attempt, shard=shard)
     ended = mailbox.ended()
     if ended is not None:
         return ended
@@ -53,25 +55,47 @@ def run_job(settings: Settings) -> ExitCode:
     except SourceError as error:
         mailbox.refuse(error.problem)
         return ExitCode.input_at_fault
-    mailbox.finish(output)
+    if output is not None:
+        mailbox.finish(output)
     return ExitCode.done
 
 
 def _import(
     mailbox: Mailbox, store: Store, *, settings: Settings, reporter: Reporter
-) -> ImportOutput:
-    spec = mailbox.spec()
+) -> ImportOutput | None:
+    """Take the source, or this pod's share of it; None while other pods have not done theirs."""
+    spec, shard = mailbox.spec(), Shard(settings.shard, settings.shards)
     reporter.show("open", done=0)
     with (
         tempfile.TemporaryDirectory(prefix="bearloop-ledger-") as folder,
         opened(spec, store, prefixes=settings.source_prefixes) as source,
     ):
-        path = Path(folder) / "ledger.parquet"
-        with Ledger(path) as ledger:
-            asyncio.run(_take(spec, source, store=store, ledger=ledger, reporter=reporter))
-        key = mailbox.key("ledger.parquet")
+        path, key = Path(folder) / "ledger.parquet", mailbox.key("ledger.parquet")
+        own = source._replace(lines=shard.taken(source.lines))
+        if shard.count == 1:
+            ledger = _take_all(spec, own, store=store, path=path, reporter=reporter)
+            store.upload(key, path)
+            return ledger.output(key)
+        parts = mailbox.parts(source.lines)
+        if not parts.has(shard.index):
+            part = mailbox.key("part.parquet")
+            _take_all(spec, own, store=store, path=path, reporter=reporter)
+            store.upload(part, path)
+            parts.add(shard.index, Part(ledger_key=part))
+        reporter.show("join", done=len(own.lines), total=len(own.lines))
+        joined = parts.joined(path)
+        if joined is None:
+            return None
         store.upload(key, path)
-        return ledger.output(key)
+        return joined.output(key)
+
+
+def _take_all(
+    spec: ImportSpec, source: Opened, *, store: Store, path: Path, reporter: Reporter
+) -> Ledger:
+    with Ledger(path) as ledger:
+        asyncio.run(_take(spec, source, store=store, ledger=ledger, reporter=reporter))
+    return ledger
 
 
 async def _take(

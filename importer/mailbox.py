@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
@@ -21,6 +22,8 @@ from bearloop.contract.jobs import (
 )
 from bearloop.store import Store, StoreError
 from importer.problems import SourceError
+from importer.shards import Parts, Shard
+from importer.sources import SourceLine
 
 EVERY: Final = 1.0
 """Seconds between two writes of the progress."""
@@ -30,8 +33,9 @@ logger = logging.getLogger(__name__)
 class Mailbox:
     """What one attempt of one job reads and writes."""
 
-    def __init__(self, store: Store, *, job: str, attempt: str) -> None:
+    def __init__(self, store: Store, *, job: str, attempt: str, shard: Shard | None = None) -> None:
         self._store = store
+        self._shard = shard or Shard()
         self._job = job
         self._attempt = attempt
 
@@ -59,7 +63,11 @@ class Mailbox:
 
     def progress(self) -> "Reporter":
         """Return a context manager that reports how far this attempt is."""
-        return Reporter(self._store, progress_key(self._job, self._attempt))
+        return Reporter(self._store, progress_key(self._job, self._attempt), shard=self._shard)
+
+    def parts(self, lines: Sequence[SourceLine]) -> Parts:
+        """Return the parts that this import is shared in."""
+        return Parts(self._store, job=self._job, count=self._shard.count, lines=lines)
 
     def finish(self, output: ImportOutput) -> None:
         """Answer that the job is done."""
@@ -83,11 +91,14 @@ class Reporter:
     The store may be slow or away for a while: nobody waits for a progress report.
     """
 
-    def __init__(self, store: Store, key: str, *, every: float = EVERY) -> None:
+    def __init__(
+        self, store: Store, key: str, *, every: float = EVERY, shard: Shard | None = None
+    ) -> None:
         self._store = store
         self._key = key
         self._every = every
-        self._newest = Progress(stage="start", done=0, at=datetime.now(UTC))
+        self._shard = shard or Shard()
+        self._newest = self._said("start", done=0)
         self._wake = threading.Event()
         self._ends = False
         self._thread = threading.Thread(target=self._report, name="progress", daemon=True)
@@ -109,11 +120,22 @@ class Reporter:
     def show(self, stage: str, *, done: int, total: int | None = None, message: str = "") -> None:
         """Set what the next report says; a new stage is reported at once."""
         before = self._newest.stage
-        self._newest = Progress(
-            stage=stage, done=done, total=total, message=message, at=datetime.now(UTC)
-        )
+        self._newest = self._said(stage, done=done, total=total, message=message)
         if stage != before:
             self._wake.set()
+
+    def _said(
+        self, stage: str, *, done: int, total: int | None = None, message: str = ""
+    ) -> Progress:
+        return Progress(
+            stage=stage,
+            done=done,
+            total=total,
+            message=message,
+            at=datetime.now(UTC),
+            shard=self._shard.index,
+            shards=self._shard.count,
+        )
 
     def _report(self) -> None:
         written: Progress | None = None

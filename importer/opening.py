@@ -1,7 +1,7 @@
 """Opens the source of a spec: its lines, in source order, and the way to read them."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from importer.sources import Entry, SourceLine, folder_lines, unwrapped, url_lin
 class Opened(NamedTuple):
     """A source that may be read."""
 
-    lines: list[SourceLine]
+    lines: Sequence[SourceLine]
     files: Files | None
     """None for lists of addresses."""
 

@@ -21,6 +21,10 @@ class Settings(BaseModel):
     """A pod's uid, or a uuid for a process."""
     source_prefixes: tuple[str, ...] | None = None
     """Addresses below which folders may be read; None allows any."""
+    shard: int = 0
+    """Which of the job's pods this is."""
+    shards: int = 1
+    """Pods that share the source's lines."""
 
 
 class MissingVariableError(Exception):
@@ -39,4 +43,6 @@ def read_settings(variables: Mapping[str, str] = environ) -> Settings:
         job=variables[environment.JOB],
         attempt=variables[environment.ATTEMPT],
         source_prefixes=None if prefixes is None else tuple(prefixes.split()),
+        shard=int(variables.get(environment.INDEX) or 0),
+        shards=int(variables.get(environment.SHARDS) or 1),
     )

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 from api.bulk import copy_rows
 from api.classes import ensure_classes
 from api.dataset import lock_labels
+from api.imports.counting import count_sources
+from api.imports.plan import Sharing
 from api.labels import NewEvent, append_events
 from api.stores import below_project
 from api.tables import Import, Job, JobState
@@ -78,11 +80,18 @@ class ImportKind:
     name = "import"
     program = "importer"
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, sharing: Sharing) -> None:
         self._store = store
+        self._sharing = sharing
 
     def prepare(self, job: Job) -> ImportSpec:
-        return ImportSpec.model_validate(job.spec)
+        """Share a long source among pods: only here may its length be looked up."""
+        spec = ImportSpec.model_validate(job.spec)
+        most = self._sharing.most * self._sharing.per_shard
+        if self._sharing.most == 1:
+            return spec
+        sources = count_sources(spec, below_project(self._store, job.project_id), most=most)
+        return spec.model_copy(update={"shards": self._sharing.shards(sources)})
 
     def load(self, job: Job, output: ImportOutput | RunOutput) -> list[LedgerLine]:
         assert isinstance(output, ImportOutput)

@@ -10,6 +10,19 @@ PASSING: Final = frozenset({"timeout", "connection", "dns", "tls", "bad_answer",
 PASSING_STATUSES: Final = frozenset({408, 425, 429})
 
 
+class Sharing(NamedTuple):
+    """How imports are shared by pods."""
+
+    most: int = 1
+    """Pods at most."""
+    per_shard: int = 20_000
+    """Sources that are worth a pod more."""
+
+    def shards(self, sources: int) -> int:
+        """Return how many pods share so many sources."""
+        return max(1, min(self.most, -(-sources // self.per_shard)))
+
+
 class Terms(NamedTuple):
     """What holds for every job of an import."""
 

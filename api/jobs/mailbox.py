@@ -1,9 +1,16 @@
 """A job's mailbox in the object store, as the control plane uses it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bearloop.contract.imports import ImportSpec
-from bearloop.contract.jobs import Progress, Result, progress_key, result_key, spec_key
+from bearloop.contract.jobs import (
+    Progress,
+    Result,
+    attempts_prefix,
+    progress_key,
+    result_key,
+    spec_key,
+)
 from bearloop.contract.runs import RunSpec
 from bearloop.store import MissingObjectError, Store
 
@@ -28,7 +35,10 @@ class Mailbox:
     def progress(self, attempt: str) -> Progress | None:
         """Read how far an attempt is; None before it says anything."""
         found = self._read(progress_key(self.job, attempt))
-        return None if found is None else Progress.model_validate_json(found)
+        if found is None:
+            return None
+        progress = Progress.model_validate_json(found)
+        return progress if progress.shards == 1 else summed(self._of_all_shards(progress.shards))
 
     def keep_logs(self, launch: int, printed: Mapping[str, str]) -> None:
         """Keep what a launch's pods printed, each by its name: the cluster forgets them."""
@@ -46,11 +56,39 @@ class Mailbox:
         names = {key: key.removeprefix(prefix).removesuffix(".txt") for key in texts}
         return "\n".join(f"---- {names[key]}\n{text}" for key, text in texts.items())
 
+    def _of_all_shards(self, count: int) -> list[Progress]:
+        """Return each shard's newest progress, whichever attempt said it."""
+        newest: dict[int, Progress] = {}
+        for info in self.store.list(attempts_prefix(self.job)):
+            found = self._read(info.key) if info.key.endswith("/progress.json") else None
+            progress = None if found is None else Progress.model_validate_json(found)
+            if progress is None or progress.shards != count:
+                continue
+            before = newest.get(progress.shard)
+            if before is None or before.at < progress.at:
+                newest[progress.shard] = progress
+        return list(newest.values())
+
     def _read(self, key: str) -> bytes | None:
         try:
             return self.store.get(key)
         except MissingObjectError:
             return None
+
+
+def summed(parts: Sequence[Progress]) -> Progress:
+    """Add up what the shards of a job say; the total is known once each of them knows its own."""
+    latest = max(parts, key=lambda part: part.at)
+    totals = [part.total for part in parts if part.total is not None]
+    known = len(totals) == latest.shards
+    added: Progress = latest.model_copy(
+        update={
+            "done": sum(part.done for part in parts),
+            "total": sum(totals) if known else None,
+            "shard": 0,
+        }
+    )
+    return added
 
 
 def logs_prefix(job: str, launch: int) -> str:

@@ -1,7 +1,8 @@
 """What a job and the worker say to each other through the job's mailbox in the object store.
 
 A job's mailbox is `jobs/<id>/`: `spec.json` goes in; an attempt writes only below
-`attempts/<attempt>/` (`progress.json`, its data) and last creates `result.json`, once.
+`attempts/<attempt>/` (`progress.json`, its data) and last creates `result.json`, once. Where
+several pods share an import, each creates its part below `parts/`, and the last one the result.
 """
 
 from datetime import datetime
@@ -47,6 +48,8 @@ class Progress(Record):
     at: datetime
     shard: int = 0
     """Which part of the job this is about, where several pods share it."""
+    shards: int = 1
+    """Pods that share it."""
 
 
 class Result(Record):
@@ -83,6 +86,16 @@ def attempt_prefix(job: str, attempt: str) -> str:
 def progress_key(job: str, attempt: str) -> str:
     """Return the key of an attempt's progress."""
     return attempt_prefix(job, attempt) + "progress.json"
+
+
+def parts_prefix(job: str) -> str:
+    """Return the prefix below which the shards of a job say that their parts are there."""
+    return f"jobs/{job}/parts/"
+
+
+def attempts_prefix(job: str) -> str:
+    """Return the prefix of all attempts' own prefixes."""
+    return f"jobs/{job}/attempts/"
 
 
 def checkpoint_prefix(job: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from api.database import Database
 from api.imports.ingest import ImportKind
+from api.imports.plan import Sharing
 from api.stores import below_project
 from api.tables import Import, Job, JobState
 from bearloop.contract import environment
@@ -34,7 +35,7 @@ class Worker:
     def __init__(self, database: Database, store: Store) -> None:
         self.database = database
         self.store = store
-        self.kind = ImportKind(store)
+        self.kind = ImportKind(store, Sharing())
 
     def work(self) -> Job:
         """Run the oldest queued job with the real importer, and ingest what it wrote."""
