@@ -10,7 +10,8 @@ COPY docker/requirements.py pyproject.toml ./
 RUN python3 requirements.py tracking > requirements.txt
 
 FROM ${PYTHON_IMAGE} AS dependencies
-# Where packages are is the builder's to say: by these, or by pip.conf, which no layer keeps.
+# Where packages are is the builder's to say: by these where that is no secret (an image remembers
+# them), else by pip.conf, which no layer keeps.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
@@ -23,7 +24,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && python3 -m pip --python /opt/bearloop/bin/python install --progress-bar off \
        --no-warn-script-location --only-binary :all: -r requirements.txt -c constraints.txt
 
-FROM ${PYTHON_IMAGE}
+# On the layer of dependencies itself: a copy of it would double what builders keep.
+FROM dependencies
 # The user needs a name (getpass asks for one); what installs packages has no work here any more.
 RUN groupadd --gid 10001 bearloop \
     && useradd --uid 10001 --gid 10001 --home-dir /scratch --no-create-home --no-log-init \
@@ -31,6 +33,7 @@ RUN groupadd --gid 10001 bearloop \
     && install --directory --owner 10001 --group 10001 /scratch \
     && rm -rf /usr/local/lib/python3*/site-packages/pip /usr/local/lib/python3*/site-packages/pip-*
 # Only /scratch can be written to; nothing that lies there is taken for a module (SAFEPATH).
+# MLflow tells nobody that it is used, and looks for no git.
 # Its job execution is off: eight more processes (860 MB) that nothing here asks for.
 ENV PATH=/opt/bearloop/bin:$PATH \
     HOME=/scratch \
@@ -39,9 +42,10 @@ ENV PATH=/opt/bearloop/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    GIT_PYTHON_REFRESH=quiet \
     OPENBLAS_NUM_THREADS=1 \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
-COPY --from=dependencies /opt/bearloop /opt/bearloop
 WORKDIR /scratch
 USER 10001:10001
 EXPOSE 5000
