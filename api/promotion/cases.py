@@ -1,6 +1,6 @@
 """A claimed endpoint with all that a step needs of the database, and what the step writes back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from api import leases
 from api.promotion.states import UNFINISHED, PromotionState
 from api.settings import Settings
-from api.tables import Endpoint, EndpointToken, Promotion, Report, Run, Version
+from api.tables import Endpoint, EndpointToken, Project, Promotion, Report, Run, Version
 from api.tokens import token_hash
 
 
@@ -23,6 +23,8 @@ class Case:
     live: Promotion | None
     token_hashes: tuple[str, ...]
     """Hex; of the tokens that may ask, the worker's own among them."""
+    project: str
+    """Its name."""
     report: Report | None = None
     """Of the unfinished promotion's run."""
     champion: Report | None = None
@@ -55,7 +57,9 @@ def claim_case(session: Session, *, owner: str, settings: Settings) -> Case | No
         return None
     unfinished = session.scalar(_promotions(endpoint, *UNFINISHED))
     live = session.scalar(_promotions(endpoint, PromotionState.live))
-    case = Case(endpoint, unfinished, live, token_hashes=_hashes(session, endpoint.id))
+    project = session.scalars(select(Project.name).where(Project.id == endpoint.project_id)).one()
+    hashes = _hashes(session, endpoint.id)
+    case = Case(endpoint, unfinished, live, token_hashes=hashes, project=project)
     return (
         case
         if unfinished is None
@@ -99,11 +103,8 @@ def _with_promotion(
     overdue, abandoned = session.execute(select(*late).where(Promotion.id == promotion.id)).one()
     classes = select(Version.classes).join(Run, Run.version_id == Version.id)
     entries = session.scalars(classes.where(Run.id == promotion.run_id)).one()
-    return Case(
-        endpoint=case.endpoint,
-        unfinished=promotion,
-        live=case.live,
-        token_hashes=case.token_hashes,
+    return replace(
+        case,
         report=session.get(Report, promotion.run_id),
         champion=session.get(Report, case.live.run_id) if case.live else None,
         class_names={entry["id"]: entry["name"] for entry in entries},

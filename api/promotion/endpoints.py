@@ -1,6 +1,7 @@
 """Endpoints: made, found, changed, watched and removed."""
 
 import hashlib
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import func, select
@@ -13,6 +14,8 @@ from api.errors import ApiError, ConflictError, NotFoundError
 from api.paging import Page, after_text, make_page
 from api.promotion.gates import Gate, with_parity
 from api.promotion.schemas import EndpointChange, EndpointView, NewEndpoint
+from api.promotion.sizes import Size, check_size
+from api.settings import Settings
 from api.tables import Endpoint
 
 GATES: TypeAdapter[list[Gate]] = TypeAdapter(list[Gate])
@@ -40,8 +43,12 @@ class EndpointChangedError(ApiError):
     title = "Endpoint changed"
 
 
-def create_endpoint(session: Session, caller: Caller, asked: NewEndpoint) -> Endpoint:
+def create_endpoint(
+    session: Session, caller: Caller, asked: NewEndpoint, *, settings: Settings
+) -> Endpoint:
     """Make an endpoint that serves nothing yet."""
+    size = _size_of(asked)
+    check_size(size, on_cluster=settings.cluster != "processes")
     made: Endpoint | None = session.scalar(
         insert(Endpoint)
         .values(
@@ -49,6 +56,7 @@ def create_endpoint(session: Session, caller: Caller, asked: NewEndpoint) -> End
             name=asked.name,
             public=asked.public,
             gates=_stored(asked.gates),
+            **size.model_dump(),
             created_by=caller.name,
         )
         .on_conflict_do_nothing()
@@ -61,7 +69,8 @@ def create_endpoint(session: Session, caller: Caller, asked: NewEndpoint) -> End
             value=asked.name,
             way_out="choose another name; after DELETE wait some seconds for its servers to end",
         )
-    audit.record(session, caller, "create endpoint", target=_path(made), public=asked.public)
+    told = {"public": asked.public, **size.model_dump(exclude_defaults=True)}
+    audit.record(session, caller, "endpoint.create", target=_path(made), **told)
     return made
 
 
@@ -97,10 +106,16 @@ def find_endpoint(session: Session, caller: Caller, name: str, *, lock: bool = F
     return found
 
 
-def change_gates(
-    session: Session, caller: Caller, name: str, *, asked: EndpointChange, if_match: str | None
+def change_endpoint(
+    session: Session,
+    caller: Caller,
+    name: str,
+    *,
+    asked: EndpointChange,
+    if_match: str | None,
+    settings: Settings,
 ) -> Endpoint:
-    """Give the endpoint other gates, unless it changed since the caller read it."""
+    """Give the endpoint other gates or another size, unless it changed since the caller read it."""
     endpoint = find_endpoint(session, caller, name, lock=True)
     if if_match is not None and if_match.strip() not in ("*", entity_tag(endpoint)):
         raise EndpointChangedError(
@@ -109,15 +124,15 @@ def change_gates(
             value=if_match,
             way_out="GET it again, and send its new ETag as If-Match",
         )
-    before, endpoint.gates = endpoint.gates, _stored(asked.gates)
-    audit.record(
-        session,
-        caller,
-        "change gates",
-        target=_path(endpoint),
-        before=before,
-        after=endpoint.gates,
-    )
+    sent = asked.model_dump(exclude_unset=True, exclude={"gates"})
+    if "gates" in asked.model_fields_set:
+        _change_gates(session, caller, endpoint, gates=asked.gates)
+    if sent:
+        check_size(
+            Size.model_validate(_size_of(endpoint).model_dump() | sent),
+            on_cluster=settings.cluster != "processes",
+        )
+        _resize(session, caller, endpoint, sent=sent)
     return endpoint
 
 
@@ -127,7 +142,7 @@ def delete_endpoint(session: Session, caller: Caller, name: str) -> None:
     endpoint.deleted_at = func.now()
     wake(endpoint)
     audit.record(
-        session, caller, "delete endpoint", target=_path(endpoint), bundle=endpoint.bundle_digest
+        session, caller, "endpoint.delete", target=_path(endpoint), bundle=endpoint.bundle_digest
     )
 
 
@@ -139,7 +154,10 @@ def wake(endpoint: Endpoint) -> None:
 def entity_tag(endpoint: Endpoint) -> str:
     """Return the ETag over what a caller can change."""
     content = NewEndpoint(
-        name=endpoint.name, public=endpoint.public, gates=GATES.validate_python(endpoint.gates)
+        name=endpoint.name,
+        public=endpoint.public,
+        gates=GATES.validate_python(endpoint.gates),
+        **_size_of(endpoint).model_dump(),
     )
     return f'"{hashlib.sha256(content.model_dump_json().encode()).hexdigest()[:32]}"'
 
@@ -150,12 +168,34 @@ def endpoint_view(endpoint: Endpoint) -> EndpointView:
         name=endpoint.name,
         public=endpoint.public,
         gates=GATES.validate_python(endpoint.gates),
+        **_size_of(endpoint).model_dump(),
         bundle=endpoint.bundle_digest,
         ready=endpoint.ready,
         url=endpoint.url,
         created_at=endpoint.created_at,
         created_by=endpoint.created_by,
     )
+
+
+def _change_gates(
+    session: Session, caller: Caller, endpoint: Endpoint, *, gates: list[Gate]
+) -> None:
+    before, endpoint.gates = endpoint.gates, _stored(gates)
+    told = {"before": before, "after": endpoint.gates}
+    audit.record(session, caller, "endpoint.change_gates", target=_path(endpoint), **told)
+
+
+def _resize(session: Session, caller: Caller, endpoint: Endpoint, *, sent: dict[str, Any]) -> None:
+    before = _size_of(endpoint).model_dump(include=set(sent))
+    for field, value in sent.items():
+        setattr(endpoint, field, value)
+    wake(endpoint)
+    told = {"before": before, "after": sent}
+    audit.record(session, caller, "endpoint.resize", target=_path(endpoint), **told)
+
+
+def _size_of(thing: Endpoint | NewEndpoint) -> Size:
+    return Size(**{field: getattr(thing, field) for field in Size.model_fields})
 
 
 def _stored(gates: list[Gate]) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ from api.database import Database
 from api.promotion.asking import PROBE, Classified, NoAnswerError, PictureRefusedError, classify
 from api.promotion.cases import Case, Outcome, apply_outcome, claim_case, forget_endpoint
 from api.promotion.deployments import (
+    Named,
     candidate_deployment,
     deployment_request,
     endpoint_deployment,
@@ -191,7 +192,7 @@ def _evidence(
 
 def _candidate_url(watch: Watch, case: Case, promotion: Promotion) -> str:
     request = deployment_request(
-        candidate_deployment(promotion.id),
+        _candidate(case, promotion),
         bundle_prefix(promotion.bundle_digest),
         store_url=_project_store(watch, case).url,
         token_hashes=[token_hash(promotion.probe_token or "").hex()],
@@ -252,7 +253,7 @@ def _serve(watch: Watch, case: Case, promotion: Promotion) -> Look:
     """Deploy the promotion's bundle under the endpoint's name, and ask who answers there."""
     digest = promotion.bundle_digest
     request = deployment_request(
-        _endpoint_name(case),
+        _named(case),
         bundle_prefix(digest),
         store_url=_project_store(watch, case).url,
         token_hashes=None if case.endpoint.public else case.token_hashes,
@@ -287,6 +288,30 @@ def _hold(watch: Watch, case: Case) -> None:
     with watch.database.transaction() as session:
         if not leases.holds(session, case.endpoint, at_least=watch.settings.call_deadline):
             raise LostClaimError
+
+
+def _named(case: Case) -> Named:
+    endpoint = case.endpoint
+    return Named(
+        _endpoint_name(case),
+        title=f"endpoint {endpoint.name}",
+        project=case.project,
+        replicas=endpoint.replicas,
+        most_replicas=endpoint.most_replicas,
+        cpu=endpoint.cpu,
+        memory=endpoint.memory,
+    )
+
+
+def _candidate(case: Case, promotion: Promotion) -> Named:
+    # One server, as big as those that will answer: what it cannot do, they cannot.
+    return Named(
+        candidate_deployment(promotion.id),
+        title=f"candidate of promotion {promotion.number} to endpoint {case.endpoint.name}",
+        project=case.project,
+        cpu=case.endpoint.cpu,
+        memory=case.endpoint.memory,
+    )
 
 
 def _endpoint_name(case: Case) -> str:

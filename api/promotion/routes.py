@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from api.access import ForbiddenError, Promoter, UnauthorisedError, Viewer
 from api.database import Db
 from api.errors import responses
 from api.idempotency import IdempotentRoute
 from api.paging import CursorText, Limit, Page
-from api.promotion import endpoints, promotions, tokens
+from api.promotion import endpoints, promotions, sizes, tokens
 from api.promotion.endpoints import endpoint_view, entity_tag
 from api.promotion.schemas import (
     EndpointChange,
@@ -34,12 +34,17 @@ router = APIRouter(
 )
 
 
-@router.post(ENDPOINTS, status_code=201, responses=responses(endpoints.EndpointExistsError))
+@router.post(
+    ENDPOINTS,
+    status_code=201,
+    responses=responses(endpoints.EndpointExistsError, sizes.SizeError),
+)
 def create_endpoint(
-    caller: Promoter, session: Db, *, asked: NewEndpoint, response: Response
+    caller: Promoter, session: Db, *, asked: NewEndpoint, request: Request, response: Response
 ) -> EndpointView:
     """Make an endpoint; it answers once a run is promoted to it."""
-    made = endpoints.create_endpoint(session, caller, asked)
+    settings = request.app.state.settings
+    made = endpoints.create_endpoint(session, caller, asked, settings=settings)
     response.headers["ETag"] = entity_tag(made)
     return endpoint_view(made)
 
@@ -56,24 +61,35 @@ def list_endpoints(
 def show_endpoint(
     caller: Viewer, session: Db, endpoint: str, *, response: Response
 ) -> EndpointView:
-    """Show an endpoint; its ETag guards a change of its gates."""
+    """Show an endpoint; its ETag guards a change of it."""
     found = endpoints.find_endpoint(session, caller, endpoint)
     response.headers["ETag"] = entity_tag(found)
     return endpoint_view(found)
 
 
-@router.patch(ENDPOINT, responses=responses(endpoints.EndpointChangedError))
-def change_gates(
+@router.patch(ENDPOINT, responses=responses(endpoints.EndpointChangedError, sizes.SizeError))
+def change_endpoint(
     caller: Promoter,
     session: Db,
     endpoint: str,
     *,
     asked: EndpointChange,
+    request: Request,
     response: Response,
     if_match: Annotated[str | None, Header()] = None,
 ) -> EndpointView:
-    """Replace the endpoint's gates; with If-Match, only if nobody changed them meanwhile."""
-    changed = endpoints.change_gates(session, caller, endpoint, asked=asked, if_match=if_match)
+    """Change gates or size; with If-Match, only if nobody changed the endpoint meanwhile.
+
+    Servers of another size take over from those before without a dropped request.
+    """
+    changed = endpoints.change_endpoint(
+        session,
+        caller,
+        endpoint,
+        asked=asked,
+        if_match=if_match,
+        settings=request.app.state.settings,
+    )
     response.headers["ETag"] = entity_tag(changed)
     return endpoint_view(changed)
 

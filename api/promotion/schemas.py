@@ -1,11 +1,12 @@
 """What the routes of endpoints and promotions take and give."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.promotion.gates import Gate, GateResult
+from api.promotion.sizes import Replicas, Size
 from api.promotion.states import PromotionState
 
 EndpointName = Annotated[
@@ -15,25 +16,36 @@ EndpointName = Annotated[
 Gates = Annotated[list[Gate], Field(max_length=16)]
 
 
-class NewEndpoint(BaseModel):
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+STAYS: Any = Field(default=None, validate_default=False, json_schema_extra=_without_default)
+"""A field that stays as it is when it is not sent, and cannot be null."""
+
+
+class NewEndpoint(Size):
     """An endpoint to make; it answers once a run is promoted to it."""
 
     model_config = ConfigDict(extra="forbid")
     name: EndpointName
     public: bool = False
     """Anybody who reaches it may ask; else holders of its tokens."""
-    gates: Gates = []
+    gates: Gates = Field(default=[])
     """What a model must pass; parity always applies, named or not."""
 
 
-class EndpointChange(BaseModel):
-    """The endpoint's new gates, all of them."""
+class EndpointChange(Size):
+    """What should change of an endpoint; a field that is not sent stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
-    gates: Gates
+    gates: Gates = STAYS
+    """The new gates, all of them."""
+    replicas: Replicas = STAYS
+    """Servers at least."""
 
 
-class EndpointView(BaseModel):
+class EndpointView(Size):
     """An endpoint as a member sees it."""
 
     name: str

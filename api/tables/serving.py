@@ -7,6 +7,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Identity,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -27,6 +28,14 @@ class Endpoint(Table, Leased):
     public: Mapped[bool] = mapped_column(server_default=text("false"))
     gates: Mapped[list[Any]]
     """What a model must pass, as data."""
+    replicas: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    """Servers at least."""
+    most_replicas: Mapped[int | None] = mapped_column(SmallInteger)
+    """Servers at most; NULL: as many as at least."""
+    cpu: Mapped[float | None]
+    """Cores of each server; NULL: what the operator set."""
+    memory: Mapped[str | None]
+    """Of each server, e.g. `1Gi`; NULL: what the operator set."""
     bundle_digest: Mapped[str | None]
     """What should answer; NULL before the first promotion."""
     serving_digest: Mapped[str | None]

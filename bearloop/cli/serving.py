@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, cast
 
 import typer
 from rich.progress import track
@@ -15,6 +15,7 @@ from bearloop.cli.login import connect
 from bearloop.cli.output import Json, hint, percent, print_json, print_table, said
 from bearloop.cli.sources import SourceError
 from bearloop.client import ApiProblem, Client
+from bearloop.client.endpoints import Size
 
 EndpointArgument = Annotated[str, typer.Argument(help="The endpoint's name.")]
 TokenOption = Annotated[
@@ -27,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this page."""
     app.command()(promote)
     app.command()(rollback)
+    app.command()(resize)
     app.command()(classify)
     app.command()(predict)
 
@@ -65,6 +67,34 @@ def rollback(endpoint: EndpointArgument, as_json: Json = False) -> None:
         print_json(ended)
         return
     said.print(f"{endpoint} serves run {ended.run} again", markup=False)
+    hint(f"bearloop classify {endpoint} PICTURE")
+
+
+def resize(
+    endpoint: EndpointArgument,
+    *,
+    replicas: Annotated[int | None, typer.Option(help="Servers at least.")] = None,
+    most_replicas: Annotated[
+        int | None,
+        typer.Option(help="Servers at most, as the load needs; as many as at least: fixed."),
+    ] = None,
+    cpu: Annotated[float | None, typer.Option(help="Cores of each server.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Of each server, e.g. 1Gi.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Give an endpoint more, fewer or bigger servers; what is not named stays (on a cluster)."""
+    asked = {"replicas": replicas, "most_replicas": most_replicas, "cpu": cpu, "memory": memory}
+    named = {field: value for field, value in asked.items() if value is not None}
+    if not named:
+        raise SourceError("name what should change: --replicas, --most-replicas, --cpu, --memory")
+    changed = connect().endpoints.resize(endpoint, **cast("Size", named))
+    if as_json:
+        print_json(changed)
+        return
+    most = max(changed.replicas, changed.most_replicas or 0)
+    count = f"{changed.replicas}" if most == changed.replicas else f"{changed.replicas} to {most}"
+    size = f"{changed.cpu or 'default'} cores, {changed.memory or 'default'} memory"
+    said.print(f"{endpoint}: {count} servers of {size}", markup=False)
     hint(f"bearloop classify {endpoint} PICTURE")
 
 

@@ -1,13 +1,26 @@
 """Endpoints and promotions, and asking an endpoint."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import httpx
 
 from bearloop.client.connection import Connection, UnreachableError, checked, place
 from bearloop.client.views import EndpointStatus, EndpointView, PromotionView
 from bearloop.client.waiting import JobFailedError, wait_until_ended
+
+
+class Size(TypedDict, total=False):
+    """How many servers an endpoint has, and how big they are."""
+
+    replicas: int
+    """Servers at least."""
+    most_replicas: int | None
+    """Servers at most, as many as their load needs; None: always `replicas`."""
+    cpu: float | None
+    """Cores of each server; None: what the operator set."""
+    memory: str | None
+    """Of each server, e.g. `1Gi`; None: what the operator set."""
 
 
 class Endpoints:
@@ -18,15 +31,24 @@ class Endpoints:
         self._path = f"{below}/endpoints"
 
     def create(
-        self, name: str, *, public: bool = False, gates: Sequence[dict[str, Any]] = ()
+        self,
+        name: str,
+        *,
+        public: bool = False,
+        gates: Sequence[dict[str, Any]] = (),
+        **size: Unpack[Size],
     ) -> EndpointView:
         """Make an endpoint; it answers once a run is promoted to it."""
-        body = {"name": name, "public": public, "gates": list(gates)}
+        body = {"name": name, "public": public, "gates": list(gates), **size}
         return EndpointView.model_validate(self._connection.post(self._path, body))
 
     def get(self, name: str) -> EndpointView:
         """Return one endpoint."""
         return EndpointView.model_validate(self._connection.get(place(self._path, name)))
+
+    def resize(self, name: str, **size: Unpack[Size]) -> EndpointView:
+        """Give the endpoint other servers; what is not named stays. It takes a cluster."""
+        return EndpointView.model_validate(self._connection.patch(place(self._path, name), size))
 
     def list(self) -> Iterator[EndpointView]:
         """Walk all endpoints."""

@@ -240,6 +240,10 @@ class EndpointView(View):
     ready: bool
     url: str | None
     bundle: str | None
+    replicas: int = 1
+    most_replicas: int | None = None
+    cpu: float | None = None
+    memory: str | None = None
 
 
 class EndpointStatus(View):

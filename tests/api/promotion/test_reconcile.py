@@ -4,8 +4,10 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from api.cluster.protocol import DeploymentRequest
 from tests.api.promotion.cluster import FakeCluster, WorkerKilledError
 from tests.api.promotion.zoo import Zoo
 
@@ -297,6 +299,28 @@ def test_a_public_endpoint_asks_for_no_token(
     zoo.settle(cluster)
     [name] = cluster.requests
     assert cluster.requests[name].token_hashes is None
+
+
+def test_servers_have_the_size_of_the_endpoint_and_the_candidate_is_one(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient, app: FastAPI
+) -> None:
+    app.state.settings = zoo.settings.model_copy(update={"cluster": "kubernetes"})
+    size = {"replicas": 2, "most_replicas": 5, "cpu": 0.5, "memory": "2Gi"}
+    promoter.patch(BEARS, json=size)
+    promote(promoter, zoo.add_run("d1"))
+    candidate = f"candidate-{zoo.promotions()[0].id}-check"
+    checked: list[DeploymentRequest] = []
+    cluster.during(f"look {candidate}", lambda: checked.append(cluster.requests[candidate]))
+    zoo.settle(cluster)
+    served = cluster.requests[name_of(zoo)]
+    asked = [(r.replicas, r.most_replicas, r.cpu, r.memory) for r in (*checked, served)]
+    assert asked == [(1, 1, 0.5, "2Gi"), (2, 5, 0.5, "2Gi")]
+    assert (served.title, served.project) == ("endpoint bears", "zoo")
+    assert checked[0].title == "candidate of promotion 1 to endpoint bears"
+    promoter.patch(BEARS, json={"replicas": 3, "most_replicas": None})
+    zoo.step(cluster)  # the change wakes the worker, not the next ten seconds
+    resized = cluster.requests[name_of(zoo)]
+    assert (resized.replicas, resized.most_replicas) == (3, 3)
 
 
 def test_a_deleted_endpoint_leaves_nothing(

@@ -43,6 +43,13 @@ def promoter(callers: Callers) -> TestClient:
     return client
 
 
+@pytest.fixture
+def cluster_app(app: FastAPI) -> FastAPI:
+    """The same app, as it runs on Kubernetes."""
+    app.state.settings = app.state.settings.model_copy(update={"cluster": "kubernetes"})
+    return app
+
+
 def test_a_role_opens_what_it_should_and_no_more(callers: Callers, app: FastAPI) -> None:
     callers("promoter").post(ENDPOINTS, json={"name": "bears"})
     clients = {role: callers(role) for role in ROLES}
@@ -100,6 +107,61 @@ def test_gates_change_only_for_who_saw_the_newest(promoter: TestClient) -> None:
     late = promoter.patch(BEARS, json={"gates": []}, headers={"If-Match": tag})
     assert (late.status_code, late.json()["code"]) == (412, "endpoint_changed")
     assert len(promoter.get(BEARS).json()["gates"]) == 2
+
+
+def test_an_endpoint_is_given_a_size_and_another(
+    promoter: TestClient, cluster_app: FastAPI, database: Database
+) -> None:
+    made = promoter.post(ENDPOINTS, json={"name": "wolves", "replicas": 2, "memory": "2Gi"}).json()
+    size = {"replicas": 2, "most_replicas": None, "cpu": None, "memory": "2Gi"}
+    assert made.items() >= size.items()
+    wolves = ENDPOINTS + "/wolves"
+    tag = promoter.get(wolves).headers["etag"]
+    asked = {"most_replicas": 6, "cpu": 0.5, "memory": None}
+    changed = promoter.patch(wolves, json=asked, headers={"If-Match": tag})
+    assert changed.json().items() >= {"replicas": 2, **asked}.items()
+    assert changed.json()["gates"] == made["gates"]
+    late = promoter.patch(wolves, json={"replicas": 3}, headers={"If-Match": tag})
+    assert late.json()["code"] == "endpoint_changed"
+    with database.transaction() as session:
+        event = session.scalars(select(AuditEvent).order_by(AuditEvent.id.desc())).first()
+    assert event is not None
+    assert (event.action, event.detail["after"]) == ("endpoint.resize", asked)
+    assert event.detail["before"] == {"most_replicas": None, "cpu": None, "memory": "2Gi"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"replicas": 0}, "body.replicas"),
+        ({"replicas": 101}, "body.replicas"),
+        ({"replicas": None}, "body.replicas"),
+        ({"gates": None}, "body.gates"),
+        ({"most_replicas": 0}, "body.most_replicas"),
+        ({"replicas": 3, "most_replicas": 2}, "most_replicas"),
+        ({"cpu": 0}, "body.cpu"),
+        ({"cpu": 1000}, "body.cpu"),
+        ({"memory": "2 gigabytes"}, "body.memory"),
+        ({"size": 3}, "body.size"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused_by_its_field(
+    promoter: TestClient, cluster_app: FastAPI, asked: dict[str, object], field: str
+) -> None:
+    before = promoter.get(BEARS).json()
+    answer = promoter.patch(BEARS, json=asked)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert promoter.get(BEARS).json() == before
+
+
+def test_one_machine_gives_an_endpoint_no_size(promoter: TestClient) -> None:
+    for answer in (
+        promoter.patch(BEARS, json={"replicas": 2}),
+        promoter.post(ENDPOINTS, json={"name": "wolves", "cpu": 2}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "endpoint_size")
+        assert "it takes a cluster" in answer.json()["way_out"]
+    assert promoter.patch(BEARS, json={"replicas": 1, "cpu": None}).status_code == 200
 
 
 def test_an_unknown_gate_is_refused_by_its_place(promoter: TestClient) -> None:
