@@ -10,6 +10,7 @@ from api.cluster.job_objects import QUEUE_LABEL
 from api.cluster.pod_objects import JOB_LABEL, Thing
 from api.cluster.pod_reasons import (
     exit_code,
+    is_lost,
     is_over,
     why_ended,
     why_leaving,
@@ -105,9 +106,11 @@ def _active(name: str, job: Thing, newest: Sequence[Thing], *, around: Around) -
         )
     if waits:
         return SeenJob(name, Phase.pending, reason=why_pending(waits[0], around))
-    ended = [pod for pod in newest if pod["status"].get("phase") == "Failed"]
-    if ended:
-        return SeenJob(name, Phase.pending, reason=f"{why_ended(ended[0])}; it starts again")
+    lost = next((pod for pod in newest if is_lost(pod)), None)
+    if lost is not None:
+        return SeenJob(name, Phase.pending, reason=f"{why_ended(lost)}; it starts again")
+    if newest:  # its Job is about to say how it ended
+        return SeenJob(name, Phase.running, attempt=attempt)
     return SeenJob(name, Phase.pending, reason=_why_no_pod(job, around))
 
 

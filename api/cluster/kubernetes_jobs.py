@@ -1,6 +1,6 @@
 """Jobs on Kubernetes: launched, observed, removed; what they look like is told by pure files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
@@ -44,7 +44,7 @@ class KubernetesJobs:
         self._made = selector(made_labels(rules))
         self._owner_uid: str | None = None
         self._list = _List()
-        self._nodes: tuple[float, Sequence[Thing]] | None = None
+        self._nodes: tuple[float, Sequence[Thing] | None] | None = None
 
     def launch(self, request: JobRequest) -> None:
         """Create the launch's Job; a late answer of the API server is none."""
@@ -129,17 +129,13 @@ class KubernetesJobs:
         if not self._rules.reads_nodes:
             return None
         if self._nodes is None or monotonic() - self._nodes[0] > NODES_STALE.total_seconds():
-            self._nodes = (monotonic(), self._api.list("Node"))
+            self._nodes = (monotonic(), _if_allowed(lambda: self._api.list("Node")))
         return self._nodes[1]
 
     def _events(self, kind: str, name: str) -> Sequence[Thing]:
         if (kind, name) not in self._list.events:
-            try:
-                self._list.events[kind, name] = self._api.events(kind, name)
-            except ClusterError as error:
-                if error.status != FORBIDDEN:
-                    raise
-                self._list.events[kind, name] = ()  # then there is less to say, that is all
+            found = _if_allowed(lambda: self._api.events(kind, name))
+            self._list.events[kind, name] = found or ()
         return self._list.events[kind, name]
 
     def _owner(self) -> str | None:
@@ -168,3 +164,13 @@ class _List:
     def knows(self, name: str) -> bool:
         """Tell whether anything of a launch was there."""
         return name in self.jobs or name in self.pods
+
+
+def _if_allowed(read: Callable[[], Sequence[Thing]]) -> Sequence[Thing] | None:
+    """Read what only helps to say more; None where the worker may not."""
+    try:
+        return read()
+    except ClusterError as error:
+        if error.status != FORBIDDEN:
+            raise
+        return None

@@ -93,6 +93,13 @@ def is_over(pod: Thing) -> bool:
     return pod["status"].get("phase") in ENDED
 
 
+def is_lost(pod: Thing) -> bool:
+    """Tell whether it ended in a way that lets another one take its place."""
+    if pod["status"].get("phase") != "Failed":
+        return False
+    return exit_code(pod) == ExitCode.interrupted or _disruption(pod) is not None
+
+
 def condition(pod: Thing, kind: str) -> Thing | None:
     """Return one of a pod's conditions, whatever its status."""
     for found in pod["status"].get("conditions", ()):

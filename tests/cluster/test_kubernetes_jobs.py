@@ -1,81 +1,44 @@
 """Jobs on a real cluster, as the worker launches, observes and removes them."""
 
 import json
-import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
 from api.cluster.kubernetes import ClusterError, KubernetesApi
-from api.cluster.kubernetes_cluster import PROGRAMS, KubernetesCluster
+from api.cluster.kubernetes_cluster import KubernetesCluster
 from api.cluster.kubernetes_rules import KubernetesRules
-from api.cluster.protocol import JobRequest, Phase, SeenJob
-from tests.cluster.rig import Namespace, run, until
+from api.cluster.protocol import Phase
+from tests.cluster.jobs import (
+    LISTENS,
+    SLEEPS,
+    asked,
+    ended,
+    gone,
+    opened_cluster,
+    opened_namespace,
+    pod_of,
+    release_rules,
+    runs,
+    seen,
+)
+from tests.cluster.rig import PATIENCE, Namespace, until
 
-IMAGE = os.environ.get("BEARLOOP_TEST_JOB_IMAGE", "localhost/bearloop-api:0.1.0")
-"""Any image with a `python` that user 10001 may run."""
 NAME = "bearloop-test-jobs"
-GPU = "example.com/test-gpu"
-"""A resource of its own: other tests advertise GPUs on the same node."""
-COMMAND = ("python", "-u", "-c", "import os; exec(os.environ['PROGRAM'])")
-PATIENCE = 120.0
-
-SLEEPS = "import time; print('sleeps'); time.sleep(600)"
-LISTENS = """
-import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (print('interrupted'), sys.exit(75)))
-print('hello from', os.environ['BEARLOOP_ATTEMPT'])
-time.sleep(600)
-"""
 
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[Namespace]:
-    """Take nothing but restricted pods."""
-    opened = Namespace(NAME)
-    run("kubectl", "delete", "namespace", NAME, "--ignore-not-found", "--wait=true")
-    run("kubectl", "create", "namespace", NAME)
-    run("kubectl", "label", "namespace", NAME, "pod-security.kubernetes.io/enforce=restricted")
-    opened.kubectl("create", "serviceaccount", "job")
-    opened.kubectl("create", "secret", "generic", "store", "--from-literal=AWS_ACCESS_KEY_ID=me")
-    _advertise(2)
-    yield opened
-    run("kubectl", "delete", "namespace", NAME, "--wait=false")
-    _advertise(0)
+    with opened_namespace(NAME) as opened:
+        yield opened
 
 
 @pytest.fixture
 def rules(namespace: Namespace, request: pytest.FixtureRequest) -> KubernetesRules:
-    """Give each test a release of its own in the namespace."""
-    release = re.sub(r"[^a-z0-9]+", "-", request.node.name)[-50:].strip("-")
-    namespace.kubectl("create", "configmap", f"{release}-owner")
-    pod = {
-        "image": IMAGE,
-        "secrets": ["store"],
-        "environment": {"AWS_ENDPOINT_URL": "http://store:9000"},
-        "cpu": 0.05,
-        "memory": "64Mi",
-        "shared_memory": "16Mi",
-        "scratch": "64Mi",
-    }
-    return KubernetesRules.model_validate(
-        {
-            "namespace": NAME,
-            "release": release,
-            "owner": f"{release}-owner",
-            "service_account": "job",
-            "gpu_resource": GPU,
-            "grace": 5,
-            "importer": pod,
-            "trainer": pod,
-            "inference": pod,
-        }
-    )
+    return release_rules(namespace, request.node.name)
 
 
 @pytest.fixture
@@ -92,50 +55,6 @@ def cluster(api: KubernetesApi, rules: KubernetesRules) -> Iterator[KubernetesCl
     opened.end()
     for job in opened.jobs():
         opened.remove(job.name)
-
-
-def opened_cluster(api: KubernetesApi, rules: KubernetesRules) -> KubernetesCluster:
-    programs = {**PROGRAMS, "importer": COMMAND, "trainer": COMMAND}
-    opened = KubernetesCluster(api, rules, call_deadline=timedelta(seconds=20), programs=programs)
-    opened.begin()
-    return opened
-
-
-def asked(name: str, program: str, **more: object) -> JobRequest:
-    environment = {"PROGRAM": program, "BEARLOOP_JOB": "j"}
-    request = JobRequest(name, "trainer", environment, project="bears", title=name)
-    return replace(request, **more)  # type: ignore[arg-type]
-
-
-def seen(cluster: KubernetesCluster, name: str, when: Callable[[SeenJob], bool]) -> SeenJob:
-    """Wait, as the worker does, until the job looks like that."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        job = cluster.job(name)
-        if job is not None and when(job):
-            return job
-        assert time.monotonic() < deadline, f"{name} is {job}"
-        cluster.wait(timedelta(seconds=0.5))
-
-
-def gone(cluster: KubernetesCluster, name: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (job := cluster.job(name)) is not None:
-        assert time.monotonic() < deadline, f"{name} is {job}"
-        cluster.wait(timedelta(seconds=0.5))
-
-
-def ended(job: SeenJob) -> bool:
-    return job.phase in {Phase.succeeded, Phase.failed}
-
-
-def runs(job: SeenJob) -> bool:
-    return job.phase is Phase.running
-
-
-def pod_of(namespace: Namespace, name: str) -> str:
-    (pod,) = namespace.running(f"bearloop.io/job={name}")
-    return pod
 
 
 def test_runs_to_its_end_with_all_that_it_was_told(cluster: KubernetesCluster) -> None:
@@ -402,11 +321,3 @@ def test_a_change_wakes_who_waits_and_names_the_job(
     while "run-t-1" not in cluster.changed():
         assert time.monotonic() < deadline, "nothing was heard"
         cluster.wait(timedelta(seconds=PATIENCE))
-
-
-def _advertise(count: int) -> None:
-    node = json.loads(run("kubectl", "get", "nodes", "-o", "json"))["items"][0]["metadata"]["name"]
-    path = f"/status/capacity/{GPU.replace('/', '~1')}"
-    patch = [{"op": "add", "path": path, "value": str(count)}]
-    words = ("--subresource=status", "--type=json", "-p", json.dumps(patch))
-    run("kubectl", "patch", "node", node, *words)

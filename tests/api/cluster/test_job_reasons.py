@@ -404,6 +404,11 @@ def test_a_job_is_there_until_its_last_pod_is_gone() -> None:
     assert looked(None, unscheduled(NO_GPU, gone=True)).reason == "it was asked to end"
 
 
+@pytest.mark.parametrize("pod", [terminated(1), terminated(42), a_pod("Succeeded")])
+def test_how_a_pod_ended_is_told_when_its_job_says_so_and_not_before(pod: Thing) -> None:
+    assert looked(a_job(), pod) == SeenJob(NAME, Phase.running, None, "a")
+
+
 def test_success_is_success() -> None:
     assert looked(a_job(condition("Complete")), a_pod("Succeeded")) == SeenJob(
         NAME, Phase.succeeded, 0, "a"
