@@ -13,13 +13,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="api", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument(
+        "--grace", type=int, default=10, help="seconds for open requests to end after SIGTERM"
+    )
+    parser.add_argument(
+        "--trusted-proxies",
+        help="addresses or networks, by comma, or `*`, whose X-Forwarded-* headers count",
+    )
     given = parser.parse_args()
     uvicorn.run(
         create_app(settings()),
         host=given.host,
         port=given.port,
         log_level="warning",
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=given.grace,
+        # None: this machine, or what FORWARDED_ALLOW_IPS says.
+        forwarded_allow_ips=given.trusted_proxies,
     )
 
 

@@ -152,7 +152,9 @@ def model_name(project: str, dataset: str) -> str:
 
 def run_page(url: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run's page in MLflow's pages."""
-    return f"{url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    # Without the view's name, MLflow's pages open as those of GenAI, whatever the experiment's tag.
+    view = "workflowType=machine_learning"
+    return f"{url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{view}"
 
 
 def _short(error: Any) -> str:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import Cluster
 from api.database import Database
+from api.heartbeat import beat
 from api.imports.ingest import ImportKind
 from api.imports.plan import Sharing
 from api.jobs.reconcile import (
@@ -46,6 +47,7 @@ class Worker:
         """Make steps until the end is asked for; an error costs one step, and is logged."""
         next_sweep = time.monotonic()
         while not self.ending.is_set():
+            self._safely(self._beat)
             self._safely(self._hear)
             jobs_due = self._safely(self._step_job)
             endpoints_due = self._safely(self._step_endpoint)
@@ -54,6 +56,11 @@ class Worker:
                 next_sweep = time.monotonic() + self.place.settings.sweep.total_seconds()
             if not (jobs_due or endpoints_due or self.ending.is_set()):
                 self.place.cluster.wait(self.place.settings.poll)
+
+    def _beat(self) -> bool:
+        # Also while nothing else answers: a restart would not bring the database back.
+        beat(Path(self.place.settings.work_folder))
+        return True
 
     def _hear(self) -> bool:
         make_due(self.place)

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -11,12 +11,22 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+CONNECT_WITHIN = 5
+"""Seconds until an S3 server that does not answer counts as away; five such tries are made."""
 TEMPORARY = ".new-"
 """How the name of a half-written file of the folder store begins."""
 
 
 class StoreError(Exception):
     """The store did not do what it was asked: says what, where, and which key."""
+
+
+class RefusedKeysError(StoreError):
+    """The store knows these access keys not, or lets them not do this."""
+
+
+class MissingBucketError(StoreError):
+    """There is no bucket of this name."""
 
 
 class MissingObjectError(StoreError):
@@ -266,6 +276,17 @@ class S3Store:
         return _S3Errors(f"{verb} {key!r} in {self.url}")
 
 
+REFUSALS: Mapping[str, type[StoreError]] = {
+    "NoSuchBucket": MissingBucketError,
+    "AccessDenied": RefusedKeysError,
+    "InvalidAccessKeyId": RefusedKeysError,
+    "SignatureDoesNotMatch": RefusedKeysError,
+    "ExpiredToken": RefusedKeysError,
+    "403": RefusedKeysError,
+}
+"""What S3's codes mean; a HEAD has no code but its status."""
+
+
 class _TakenError(StoreError):
     pass
 
@@ -280,7 +301,7 @@ class _S3Errors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         if isinstance(error, ClientError):
             code = str(error.response.get("Error", {}).get("Code", ""))
@@ -289,7 +310,9 @@ class _S3Errors:
             # Two conditional puts at once: S3 answers 409 to the one that lost.
             if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
                 raise _TakenError(self.what) from error
-            raise StoreError(f"{self.what}: {error}") from error
+            raise REFUSALS.get(code, StoreError)(f"{self.what}: {error}") from error
+        if isinstance(error, NoCredentialsError):
+            raise RefusedKeysError(f"{self.what}: {error}") from error
         if isinstance(error, BotoCoreError):
             raise StoreError(f"{self.what}: {error}") from error
 
@@ -299,7 +322,9 @@ def _s3_client() -> "S3Client":
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5}, s3={"addressing_style": "path"}
+        retries={"mode": "standard", "total_max_attempts": 5},
+        s3={"addressing_style": "path"},
+        connect_timeout=CONNECT_WITHIN,
     )
     return boto3.client("s3", config=config)
 

@@ -71,14 +71,6 @@ def open_mlflow(settings: Settings) -> httpx.Client:
     return httpx.Client(base_url=url, headers=headers, auth=auth, timeout=PATIENCE)
 
 
-def mlflow_answers(mlflow: httpx.Client) -> bool:
-    """Tell whether MLflow answers just now."""
-    try:
-        return mlflow.get("health", timeout=2.0).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def sight_of(request: Request) -> Sight:
     """Find what the request's subject may see."""
     database: Database = request.app.state.database

@@ -1,19 +1,36 @@
 """Alive, ready, and counted."""
 
-from collections.abc import Callable
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
+import httpx
+import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.database import Database
+from api.heartbeat import NAME, beat, problem
 from api.settings import Settings
-from bearloop.store import FolderStore
+from bearloop.embedded_postgres import OWNER, PROGRAM, EmbeddedPostgres
+from bearloop.store import FolderStore, open_store
+from migrations.upgrade import upgrade
+from tests.fixtures.cluster import until
+from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
 
 Callers = Callable[[str], TestClient]
 
 
 def test_it_is_ready_when_database_and_store_answer(client: TestClient) -> None:
-    assert client.get("/readyz").json() == {"status": "ok"}
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    # No MLflow runs beside this test: that is told, and keeps nobody out.
+    assert answer.json() == {"status": "ok", "without": {"mlflow": "does not answer"}}
 
 
 def test_readiness_names_what_is_missing(settings: Settings, store: FolderStore) -> None:
@@ -23,6 +40,117 @@ def test_readiness_names_what_is_missing(settings: Settings, store: FolderStore)
         assert nobody.get("/healthz").status_code == 200
     assert answer.status_code == 503
     assert answer.json()["missing"] == ["database"]
+    assert answer.json()["because"] == {"database": "does not answer"}
+
+
+def test_a_database_that_is_not_there_yet_is_told_and_then_used(
+    settings: Settings, store: FolderStore, postgres: EmbeddedPostgres
+) -> None:
+    late = Database(postgres.url("late", role=PROGRAM))
+
+    def why(nobody: TestClient) -> str:
+        return str(nobody.get("/readyz").json()["because"]["database"])
+
+    with TestClient(create_app(settings, database=late, store=store)) as nobody:
+        assert why(nobody) == "has no database or no role of this name"
+        postgres.create_database("late")
+        assert why(nobody).startswith("has no schema yet")
+        upgrade(postgres.url("late", role=OWNER), program_role=PROGRAM)
+        assert nobody.get("/readyz").status_code == 200
+    postgres.drop_database("late")
+
+
+def test_a_missing_bucket_is_no_missing_object(
+    settings: Settings,
+    database: Database,
+    s3_url: str,  # noqa: F811
+) -> None:
+    with TestClient(create_app(settings, database=database, store=open_store(s3_url))) as nobody:
+        assert nobody.get("/readyz").status_code == 200
+    nowhere = open_store("s3://nowhere/project")
+    with TestClient(create_app(settings, database=database, store=nowhere)) as nobody:
+        answer = nobody.get("/readyz")
+    assert answer.json()["because"] == {"store": "has no bucket of this name"}
+
+
+def test_a_store_that_does_not_answer_is_said_to_be_away(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    away = open_store("s3://bears")
+    with TestClient(create_app(settings, database=database, store=away)) as nobody:
+        answer = nobody.get("/readyz").json()
+    assert answer["missing"] == ["store"]
+    assert "127.0.0.1" not in str(answer)
+
+
+@dataclass
+class Served:
+    """`python -m api` with nothing else there."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def answers(self) -> bool:
+        """Tell whether it lives."""
+        try:
+            return httpx.get(f"{self.url}/healthz", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Served]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    told = {
+        "BEARLOOP_DATABASE_URL": "postgresql+psycopg://bearloop:secret@127.0.0.1:9/bearloop",
+        "BEARLOOP_STORE_URL": "s3://bears",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "BEARLOOP_TRACKING_URL": "http://127.0.0.1:9",
+        "BEARLOOP_WORK_FOLDER": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "api", "--port", str(port), "--grace", "5"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **told}, stdout=log, stderr=subprocess.STDOUT
+        )
+    yield Served(process, f"http://127.0.0.1:{port}")
+    process.kill()
+    process.wait()
+
+
+def test_the_api_lives_without_anything_and_leaves_when_asked(
+    alone: Served, tmp_path: Path
+) -> None:
+    until(alone.answers, seconds=60)
+    answer = httpx.get(f"{alone.url}/readyz", timeout=60)
+    assert answer.status_code == 503
+    assert answer.json()["missing"] == ["database", "store"]
+    assert "secret" not in answer.text + (tmp_path / "log").read_text()
+    alone.process.send_signal(signal.SIGTERM)
+    assert alone.process.wait(30) == -signal.SIGTERM
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_heartbeat_is_looked_at_by_a_probe(tmp_path: Path) -> None:
+    file = tmp_path / "work" / NAME
+
+    def probe(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "api.heartbeat", str(file), *options]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    none = probe()
+    assert none.returncode == 1
+    assert "No such file" in none.stderr
+    beat(file.parent)
+    assert probe().returncode == 0
+    os.utime(file, (0, 0))
+    assert probe("--within", "60").returncode == 1
+    assert "expected 60" in str(problem(file, within=60))
 
 
 def test_requests_are_counted_by_route_and_not_by_path(callers: Callers) -> None:
