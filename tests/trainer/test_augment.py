@@ -118,3 +118,15 @@ def test_pictures_far_larger_than_the_input_are_averaged_not_skipped() -> None:
     pixels = stripes.reshape(1, 1, 128, 1).expand(1, 128, 128, 3).contiguous()
     out = changed(pixels, NO_AUGMENT)
     assert float((out - 127.5).abs().max()) < 1
+
+
+def test_pictures_of_the_usual_presize_are_not_blurred_first() -> None:
+    pixels = noise(1, 33)  # as 460 over 224: a little over twice the input
+    out = changed(pixels, NO_AUGMENT)
+    # One reading of the picture itself at each point, here of the one right below the middle.
+    grid = torch.nn.functional.grid_sample(
+        pixels.permute(0, 3, 1, 2).float(),
+        torch.tensor([[[[1 / 16, 1 / 16]]]]),
+        align_corners=False,
+    )
+    torch.testing.assert_close(out[0, 8, 8], grid[0, :, 0, 0], atol=1e-3, rtol=0)
