@@ -6,11 +6,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from types import FrameType
 from uuid import uuid4
+
+from sqlalchemy.exc import OperationalError
 
 from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import Cluster
@@ -42,6 +44,8 @@ class Worker:
     place: Workplace
     ending: Event
     """Set when it should end."""
+    told: dict[str, str] = field(default_factory=dict)
+    """What each step said last of a database that is away."""
 
     def work(self) -> None:
         """Make steps until the end is asked for; an error costs one step, and is logged."""
@@ -90,10 +94,17 @@ class Worker:
 
     def _safely(self, step: Callable[[], bool]) -> bool:
         try:
-            return step()
+            done = step()
+            self.told.pop(step.__name__, None)
+            return done
+        except OperationalError as error:
+            # The same words over and over would bury the others.
+            if self.told.get(step.__name__) != str(error.orig):
+                log.warning("the database does not answer; the worker goes on: %s", error.orig)
+            self.told[step.__name__] = str(error.orig)
         except Exception:
             log.exception("a step failed; the worker goes on")
-            return False
+        return False
 
 
 def main() -> None:

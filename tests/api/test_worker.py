@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from api.database import Database
+from api.heartbeat import NAME
 from api.settings import Settings
 from api.tables import Import, ImportSource, Job, LabelEvent
 from tests.fixtures.cluster import until
@@ -165,6 +166,23 @@ def test_a_cancelled_import_is_not_ingested(
     until(lambda: state(zoo, address) == "cancelled", seconds=30)
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(ImportSource)) == 0
+
+
+def test_a_worker_without_a_database_lives_and_says_so_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    nowhere = "postgresql+psycopg://bearloop:secret@127.0.0.1:9/bearloop"
+    alone = WorkerProcess(settings.model_copy(update={"database_url": nowhere}), tmp_path / "log")
+    alone.start()
+    heart = Path(settings.work_folder) / NAME
+    until(heart.exists, seconds=60)
+    first = heart.stat().st_mtime
+    until(lambda: heart.stat().st_mtime > first + 1, seconds=60)
+    assert alone.end() == 0
+    said = (tmp_path / "log").read_text()
+    assert 1 <= said.count("the database does not answer") <= 5
+    assert "Traceback" not in said
+    assert "secret" not in said
 
 
 def test_an_outage_of_the_store_is_told_and_outlived(

@@ -6,9 +6,10 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 from uuid import uuid4
@@ -36,6 +37,8 @@ IMAGE = image_key(SHA)
 CHECKPOINT = checkpoint_prefix(JOB) + "000000001.safetensors"
 RESULT = result_key(JOB)
 BUNDLE = f"bundles/{SHA}/"
+
+_numbers = count(1)
 
 Opens = Callable[[str], Store]
 
@@ -67,19 +70,33 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
-@pytest.fixture(params=["", "team/bears/"], ids=["whole-bucket", "below-a-prefix"])
-def opens(request: pytest.FixtureRequest, minio: str, monkeypatch: pytest.MonkeyPatch) -> Opens:
-    """Open a fresh bucket's store as one of the identities: as its program sees a project."""
-    bucket, prefix = f"bears-{uuid4().hex[:8]}", request.param
+class Bucket(NamedTuple):
+    """A bucket, the prefix below which bearloop lives in it, and a user for each identity."""
+
+    name: str
+    prefix: str
+    users: Mapping[str, str]
+
+
+@pytest.fixture(scope="module", params=["", "team/bears/"], ids=["whole-bucket", "below-a-prefix"])
+def bucket(request: pytest.FixtureRequest, minio: str) -> Bucket:
+    """A fresh bucket with its three users."""
+    name = f"bears-{uuid4().hex[:8]}"
+    root = boto3.Session("root", PASSWORD, region_name="us-east-1")
+    root.client("s3", endpoint_url=f"http://{minio}").create_bucket(Bucket=name)
+    return Bucket(name, request.param, make_users(minio, name, request.param))
+
+
+@pytest.fixture
+def opens(minio: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Opens:
+    """Open the store as one of the identities: as its program sees a new project."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{minio}")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    be(monkeypatch, "root", PASSWORD)
-    boto3.client("s3").create_bucket(Bucket=bucket)
-    users = make_users(minio, bucket, prefix)
+    project = f"projects/{next(_numbers)}"
 
     def as_identity(name: str) -> Store:
-        be(monkeypatch, users[name], PASSWORD)
-        return open_store(f"s3://{bucket}/{prefix}").under("projects/1")
+        be(monkeypatch, bucket.users[name], PASSWORD)
+        return open_store(f"s3://{bucket.name}/{bucket.prefix}").under(project)
 
     return as_identity
 
@@ -183,16 +200,14 @@ def test_the_server_reads_bundles_and_does_nothing_else(opens: Opens) -> None:
             forbidden()
 
 
-def test_what_lies_outside_the_projects_is_no_job_s(opens: Opens) -> None:
-    jobs = opens("jobs")
-    bucket, _, own = jobs.url.removeprefix("s3://").partition("/")
-    prefix = own.removesuffix("projects/1")
-    outside = open_store(f"s3://{bucket}/{prefix}mlflow")
+def test_what_lies_outside_the_projects_is_no_job_s(opens: Opens, bucket: Bucket) -> None:
+    opens("jobs")
+    outside = open_store(f"s3://{bucket.name}/{bucket.prefix}mlflow")
     for forbidden in (
         lambda: outside.get("artifact"),
         lambda: outside.put("artifact", b""),
         lambda: list(outside.list("")),
-        lambda: list(open_store(f"s3://{bucket}").list("")),
+        lambda: list(open_store(f"s3://{bucket.name}").list("")),
     ):
         with pytest.raises(RefusedKeysError):
             forbidden()
