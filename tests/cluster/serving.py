@@ -1,5 +1,6 @@
 """A namespace of its own with endpoints in it, and a process that asks them without pause."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from tests.cluster.rig import PATIENCE, Namespace, run, until
 
 NAMESPACE = "bearloop-servers"
 RELEASE, OWNER, SECRET, ACCOUNT = "forest", "forest-owner", "inference-s3", "forest-jobs"
+KEYS = {"AWS_ACCESS_KEY_ID": "inference", "AWS_SECRET_ACCESS_KEY": "reads-bundles-only"}
+"""Of the identity that the servers have."""
 GRACE = timedelta(seconds=20)
 LEFT_BEHIND = "all,secrets,poddisruptionbudgets,horizontalpodautoscalers,endpointslices"
 
@@ -46,10 +49,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
             "threads": os.environ["BEARLOOP_THREADS"],
         }
         body = json.dumps(told).encode()
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    do_POST = do_GET
     def log_message(self, *_): pass
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = False
@@ -67,19 +72,21 @@ server.server_close()
 """Stands in for `python -m inference`: the same flags, environment, probes and drain."""
 
 CALLER = """
-import collections, json, sys, threading, httpx
-url, count, burn, keeps = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4] == "kept"
+import base64, collections, json, sys, threading, httpx
+how = json.loads(sys.argv[1])
+picture = base64.b64decode(how["picture"])
 stop, seen, failed = threading.Event(), collections.Counter(), []
 def ask():
-    with httpx.Client(timeout=30, trust_env=False) as kept:
+    limits = httpx.Limits(max_keepalive_connections=1 if how["kept"] else 0)
+    with httpx.Client(timeout=120, trust_env=False, limits=limits) as client:
         while not stop.is_set():
             try:
-                got = (kept if keeps else httpx).get(url, headers={"X-Burn": burn})
+                got = client.post(how["url"], content=picture, headers=how["headers"])
                 assert got.status_code == 200, got.text
                 seen[got.json()["bundle"]] += 1
             except Exception as error:
                 failed.append(repr(error))
-threads = [threading.Thread(target=ask) for _ in range(count)]
+threads = [threading.Thread(target=ask) for _ in range(how["count"])]
 [thread.start() for thread in threads]
 sys.stdin.read()
 stop.set()
@@ -100,10 +107,9 @@ class Heard:
 class Caller:
     """A second process that asks an address."""
 
-    def __init__(self, url: str, *, count: int, burn: float, kept: bool) -> None:
-        words = [url, str(count), str(burn), "kept" if kept else "new"]
+    def __init__(self, how: dict[str, Any]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", CALLER, *words],
+            [sys.executable, "-c", CALLER, json.dumps(how)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -120,9 +126,17 @@ class Caller:
 
 
 @contextmanager
-def calling(url: str, *, count: int = 3, burn: float = 0.0, kept: bool = False) -> Iterator[Caller]:
-    """Ask from now on with so many at once, each request burning so much CPU time."""
-    caller = Caller(url, count=count, burn=burn, kept=kept)
+def calling(
+    url: str,
+    picture: bytes = b"",
+    *,
+    count: int = 3,
+    kept: bool = False,
+    headers: dict[str, str] | None = None,
+) -> Iterator[Caller]:
+    """POST the picture from now on, so many at once, on connections that are kept or not."""
+    how = {"url": url, "count": count, "kept": kept, "headers": headers or {}}
+    caller = Caller({**how, "picture": base64.b64encode(picture).decode()})
     try:
         yield caller
     finally:
@@ -138,19 +152,20 @@ def opened_namespace(name: str = NAMESPACE) -> Iterator[Namespace]:
     namespace = Namespace(name)
     namespace.kubectl("create", "configmap", OWNER)
     namespace.kubectl("create", "serviceaccount", ACCOUNT)
-    namespace.kubectl("create", "secret", "generic", SECRET, "--from-literal=NOTHING=here")
+    keys = [f"--from-literal={name}={value}" for name, value in KEYS.items()]
+    namespace.kubectl("create", "secret", "generic", SECRET, *keys)
     try:
         yield namespace
     finally:
         run("kubectl", "delete", "namespace", name, "--wait=false")
 
 
-def rules(of: str, /, **changes: Any) -> KubernetesRules:
+def rules(namespace: str, of: str, /, **changes: Any) -> KubernetesRules:
     """Return the rules of the release, with some of the servers' changed."""
     job = PodRules(image=of, secrets=(), cpu=1, memory="1Gi")
     small: dict[str, Any] = {"image": of, "secrets": [SECRET], "cpu": 0.2, "memory": "128Mi"}
     return KubernetesRules(
-        namespace=NAMESPACE,
+        namespace=namespace,
         release=RELEASE,
         owner=OWNER,
         service_account=ACCOUNT,
@@ -172,7 +187,9 @@ class Place:
     def servers(self, command: tuple[str, ...] = (), **changes: Any) -> KubernetesServers:
         """Return what deploys; `changes` are the operator's of the servers."""
         command = command or ("python", "-c", SERVER)
-        return KubernetesServers(self.api, rules(self.image, **changes), command=command)
+        return KubernetesServers(
+            self.api, rules(self.namespace.name, self.image, **changes), command=command
+        )
 
     def ask(self, seen: SeenDeployment, path: str = "/classify") -> dict[str, Any]:
         """Ask as a client does, who knows that the nodes hear of a new Service a moment later."""
