@@ -100,14 +100,14 @@ def test_an_image_says_what_it_is(name: str, dockerfile: Dockerfile) -> None:
         assert argument in dockerfile.left("ARG")
 
 
-def test_every_stage_stands_on_the_one_base_with_a_version(dockerfile: Dockerfile) -> None:
+def test_every_stage_stands_on_one_python_with_a_version(dockerfile: Dockerfile) -> None:
     assert {stage.split()[0] for stage in dockerfile.all("FROM")} == {
         "${PYTHON_IMAGE}",
         "dependencies",
     }
     assert dockerfile.left("FROM") == ["dependencies"]
-    (base,) = (rest for rest in dockerfile.all("ARG") if rest.startswith("PYTHON_IMAGE="))
-    assert re.fullmatch(r"PYTHON_IMAGE=\S+/python:3\.\d+-slim-\w+", base), base
+    (python,) = (rest for rest in dockerfile.all("ARG") if rest.startswith("PYTHON_IMAGE="))
+    assert re.fullmatch(r"PYTHON_IMAGE=\S+/python:3\.\d+-slim-\w+", python), python
 
 
 def test_what_is_left_installs_nothing(dockerfile: Dockerfile) -> None:
