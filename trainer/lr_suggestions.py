@@ -23,7 +23,9 @@ SLIDE_WIDTH: Final = 15
 SLIDE_THRESHOLD: Final = 0.005
 LEAST_POINTS: Final = SLIDE_WIDTH + 1
 FLAT: Final = 0.05
-"""Least fall of the smoothed loss, as a share of the first: less is noise, not learning."""
+"""Least fall of the smoothed loss, as a share of the first: less is not worth a rate."""
+NOISES: Final = 2.0
+"""Least fall of the smoothed loss, in standard errors of the mean that it begins with."""
 
 
 class Suggested(NamedTuple):
@@ -39,33 +41,35 @@ class Suggested(NamedTuple):
         return max(self.rates.values()) / min(self.rates.values()) if self.rates else None
 
 
-def suggest(rates: Sequence[float], losses: Sequence[float], *, iterations: int) -> Suggested:
-    """Read the four suggestions off the smoothed losses at growing rates.
+def suggest(
+    rates: Sequence[float], losses: Sequence[float], *, smoothed: Sequence[float], iterations: int
+) -> Suggested:
+    """Read the four suggestions off the smoothed losses at growing rates; `losses` tell the noise.
 
     `iterations` is how many were asked for; a curve may end before. It is cut at the first loss
     that is no number.
     """
-    lrs, values = usable(rates, losses, iterations=iterations)
-    broke = not np.isfinite(np.asarray(losses, dtype=np.float64)).all()
+    lrs, values = usable(rates, smoothed, iterations=iterations)
+    broke = not np.isfinite(np.asarray(smoothed, dtype=np.float64)).all()
     if len(values) < LEAST_POINTS:
         words = f"{len(values)} points of the curve are left, and {LEAST_POINTS} are needed"
         if broke:
             return Suggested({}, "not_finite", f"the loss was soon no number: {words}")
         return Suggested({}, "too_few_points", words)
     fall = float(np.max(np.maximum.accumulate(values) - values))
-    if fall < FLAT * values[0]:
+    if fall < max(FLAT * values[0], NOISES * _noise(losses, iterations=iterations)):
         words = f"the smoothed loss falls by {fall:.3g} at most, from {values[0]:.3g}"
         return Suggested({}, "flat", f"{words}: at no rate did the model learn")
     return Suggested({name: rule(lrs, values) for name, rule in RULES.items()}, None, None)
 
 
 def usable(
-    rates: Sequence[float], losses: Sequence[float], *, iterations: int
+    rates: Sequence[float], smoothed: Sequence[float], *, iterations: int
 ) -> tuple[Numbers, Numbers]:
     """Return the part of the curve that says something: no start, no end, nothing not finite."""
     start = iterations // DROPPED_AT_START
     lrs = np.asarray(rates, dtype=np.float64)[start:-DROPPED_AT_END]
-    values = np.asarray(losses, dtype=np.float64)[start:-DROPPED_AT_END]
+    values = np.asarray(smoothed, dtype=np.float64)[start:-DROPPED_AT_END]
     broken = np.flatnonzero(~np.isfinite(values))
     end = int(broken[0]) if len(broken) else len(values)
     return lrs[:end], values[:end]
@@ -103,6 +107,16 @@ def slide(lrs: Numbers, losses: Numbers) -> float:
         found = lrs[left]
         left -= 1
     return float(found)
+
+
+def _noise(losses: Sequence[float], *, iterations: int) -> float:
+    """Return the standard error of the smoothed loss where the usable part begins.
+
+    By the median of the losses' steps: neither learning nor running away counts.
+    """
+    finite = np.asarray([loss for loss in losses if np.isfinite(loss)])
+    deviation = 1.4826 * float(np.median(np.abs(np.diff(finite)))) / np.sqrt(2)
+    return float(deviation / np.sqrt(max(1, iterations // DROPPED_AT_START)))
 
 
 RULES: Final[Mapping[Suggestion, Callable[[Numbers, Numbers], float]]] = {

@@ -63,6 +63,7 @@ class CacheStage(Record):
     """Side in pixels of the square that training crops are taken from."""
 
 
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Suggestion = Literal["minimum", "steepest", "valley", "slide"]
 """How a rate is read off an lr-find's curve; the names are fastai's."""
 
@@ -75,10 +76,10 @@ class LrFindStage(Record):
     """
 
     kind: Literal["lr-find"] = "lr-find"
-    start_lr: float = Field(default=1e-7, gt=0)
-    end_lr: float = Field(default=10.0, gt=0)
+    start_lr: Rate = 1e-7
+    end_lr: Rate = 10.0
     """Of the head; the rates between are spaced evenly in the logarithm."""
-    iterations: int = Field(default=100, ge=20, le=1000)
+    iterations: int = Field(default=100, ge=30, le=1000)
     stop_at: float = Field(default=4.0, gt=1)
     """Times the best smoothed loss at which the search ends early."""
     suggestion: Suggestion = "valley"
@@ -98,16 +99,16 @@ class FitStage(Record):
     name: str
     epochs: int = Field(ge=1, le=1000)
     schedule: Annotated[OneCycle | Flat, Field(discriminator="kind")] = OneCycle()
-    lr: Annotated[float, Field(gt=0)] | Literal["auto"]
+    lr: Rate | Literal["auto"]
     """Highest rate of the last layer group (the head); `auto`: what the lr-find stage before it
     finds."""
-    lr_body: float | None = Field(default=None, gt=0)
+    lr_body: Rate | None = None
     """Highest rate of the first layer group; the groups between are spaced evenly in the logarithm.
     None: `lr` for every group."""
     # A recipe's encoding leaves these out where they are not used: older digests stand.
-    lr_times: float | None = Field(default=None, gt=0, exclude_if=lambda times: times is None)
+    lr_times: Rate | None = Field(default=None, exclude_if=lambda times: times is None)
     """With `auto`: the head's rate as a multiple of the rate found; None: 1."""
-    lr_body_times: float | None = Field(default=None, gt=0, exclude_if=lambda times: times is None)
+    lr_body_times: Rate | None = Field(default=None, exclude_if=lambda times: times is None)
     """With `auto`: the first layer group's rate as a multiple of the rate found; None: as the
     head's."""
     frozen_to: int = 0

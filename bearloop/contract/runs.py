@@ -1,12 +1,15 @@
 """What a training job is told, and what it answers."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from bearloop.contract.recipes import Recipe, Suggestion
 from bearloop.contract.record import ClassEntry, Record
 from bearloop.contract.report import Summary
+
+LR_FINDER_FILE: Final = "lr-finder.json"
+"""Below the attempt's prefix, from the first lr-find on."""
 
 
 class Tracking(Record):
@@ -121,6 +124,12 @@ class LrFind(Record):
     """Highest suggestion over the lowest: far above 10 the curve is worth a look."""
     lr: float | None
     """The suggestion that the recipe takes where a stage's `lr` is `auto`."""
+
+
+class LrFinds(Record):
+    """The lr-finds of an attempt so far: its file `lr-finder.json`."""
+
+    finds: tuple[LrFind, ...]
 
 
 class Curves(Record):

@@ -25,6 +25,7 @@ WIRING = {"api/app.py", "api/worker.py"}
 
 PURE_FOLDERS = ("bearloop/contract/",)
 PURE_FILES = {
+    "bearloop/diagnosis.py",
     "bearloop/intervals.py",
     "api/imports/plan.py",
     "api/datasets/splits.py",
@@ -57,7 +58,7 @@ PURE_FILES = {
     "importer/fingerprints.py",
     "trainer/schedule.py",
     "trainer/label_issues.py",
-    "trainer/diagnose.py",
+    "trainer/lr_suggestions.py",
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pydantic", "PIL"}
 WORLD = {
