@@ -43,9 +43,13 @@ def find_rate(run: Run, model: Classifier, *, search: LrFindStage, stage: FitSta
                 end = "diverged"
                 break
     _leave_if_asked(run)
-    losses = [point.smoothed for point in points] + [float("nan")] * (end == "not_finite")
-    rates = [rate_of(search, place) for place in range(len(losses))]
-    found = suggest(rates, losses, iterations=search.iterations)
+    broken = [float("nan")] * (end == "not_finite")
+    found = suggest(
+        [rate_of(search, place) for place in range(len(points) + len(broken))],
+        [point.loss for point in points] + broken,
+        smoothed=[point.smoothed for point in points] + broken,
+        iterations=search.iterations,
+    )
     return LrFind.model_validate(
         {
             "stage": stage.name,
