@@ -6,10 +6,11 @@ costs its own part only. Parts are named by what the source listed: pods that sa
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bearloop.contract.imports import LedgerLine
 from bearloop.contract.jobs import parts_prefix
 from bearloop.contract.record import Record
 from bearloop.ledger_file import ledger_batches
@@ -64,14 +65,16 @@ class Parts:
             return None
         with Ledger(path) as ledger:
             for index in range(self._count):
-                part = Part.model_validate_json(self._store.get(self._key(index)))
-                # Row group by row group: a million lines are no small list.
-                downloaded = path.with_name(f"part-{index}.parquet")
-                self._store.download(part.ledger_key, downloaded)
-                for batch in ledger_batches(downloaded):
-                    for line in batch:
-                        ledger.add(line)
+                for line in self._lines(index, path.with_name(f"part-{index}.parquet")):
+                    ledger.add(line)
         return ledger
+
+    def _lines(self, index: int, path: Path) -> Iterator[LedgerLine]:
+        part = Part.model_validate_json(self._store.get(self._key(index)))
+        self._store.download(part.ledger_key, path)
+        # Row group by row group: a million lines are no small list.
+        for batch in ledger_batches(path):
+            yield from batch
 
     def _key(self, index: int) -> str:
         return f"{self._prefix}{index:04d}.json"

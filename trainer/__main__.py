@@ -7,13 +7,16 @@
 import logging
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
 
 from bearloop.bundle import bundle_prefix
 from bearloop.contract.jobs import ExitCode
 from bearloop.contract.runs import RunOutput, RunSpec
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
-from trainer.checkpoint import Checkpoints, FitState
+from trainer.checkpoint import Checkpoint, Checkpoints, FitState
 from trainer.data import labelled, load_items
 from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
@@ -22,6 +25,7 @@ from trainer.fit import fit
 from trainer.interruption import Interruption
 from trainer.launcher import launch
 from trainer.mailbox import Mailbox
+from trainer.model import Classifier
 from trainer.outcome import finish_tracking
 from trainer.predict import check_stages, new_model, predict
 from trainer.ranks import Ranks, joined
@@ -73,12 +77,69 @@ def train(
 
     Raises InputError or InterruptedRunError.
     """
-    store, clock, device = mailbox.store, Stopwatch(), ranks.device
+    clock = Stopwatch()
+    begun = _begin(spec, mailbox, interruption, ranks=ranks, clock=clock)
+    run, model, store = begun.run, begun.model, mailbox.store
+
+    with clock.measure("fit"):
+        curves = fit(run, model, begun.resumed).curves()
+        if ranks.leads:
+            store.put(mailbox.prefix + "curves.json", curves.canonical())
+
+    with clock.measure("evaluate"):
+        predictions = predict(run, model, weights=begun.weights, finds=curves.lr_finds)
+        if not ranks.leads:
+            return None
+        summary = summarise(predictions)
+        report_keys = save_reports(store, mailbox.prefix, predictions)
+
+    with clock.measure("export"):
+        mailbox.progress("export", 0)
+        bundle = export_bundle(store, spec, model, pixels=run.evaluation, predictions=predictions)
+        mlflow_model = finish_tracking(
+            run,
+            curves=curves,
+            predictions=predictions,
+            summary=summary,
+            report_keys=report_keys,
+            bundle=bundle,
+        )
+
+    return RunOutput(
+        device=device_name(run.device),
+        seconds=clock.seconds,
+        summary=summary,
+        report_keys=report_keys,
+        curves_key=mailbox.prefix + "curves.json",
+        bundle_digest=bundle.digest,
+        bundle_prefix=bundle_prefix(bundle.digest),
+        mlflow_model=mlflow_model,
+    )
+
+
+class _Begun(NamedTuple):
+    """A run that may be trained."""
+
+    run: Run
+    model: Classifier
+    weights: dict[str, Tensor] | None
+    """What the body began as; None: nothing."""
+    resumed: Checkpoint | None
+
+
+def _begin(
+    spec: RunSpec,
+    mailbox: Mailbox,
+    interruption: Interruption,
+    *,
+    ranks: Ranks,
+    clock: Stopwatch,
+) -> _Begun:
+    """Read and decode what the run needs; what cannot run is refused before that."""
+    store, device = mailbox.store, ranks.device
     if not ranks.leads:
         mailbox = mailbox.silent()
     tracker = Tracker(spec if ranks.leads else spec.model_copy(update={"tracking": None}))
-
-    # What cannot run is refused before a million pictures are decoded.
     ask_for_determinism()
     make_deterministic()
     cache, _ = check_stages(spec.recipe)
@@ -86,12 +147,10 @@ def train(
     ranks.check_batches(spec, pictures=len(labelled(items, "train")[0]))
     weights = load_weights(spec.recipe)
     model = new_model(spec, device, weights=weights)
-
     checkpoints = Checkpoints(store, spec)
     resumed = checkpoints.newest()
     state = FitState() if resumed is None else resumed.state
     tracker.start(device=device_name(device), curves=state.curves())
-
     with clock.measure("cache"), ranks.first_of_node_first():
         presized, evaluation = open_pixels(
             store,
@@ -112,41 +171,7 @@ def train(
         tracker=tracker,
         interruption=interruption,
     )
-
-    with clock.measure("fit"):
-        curves = fit(run, model, resumed).curves()
-        if ranks.leads:
-            store.put(mailbox.prefix + "curves.json", curves.canonical())
-
-    with clock.measure("evaluate"):
-        predictions = predict(run, model, weights=weights, finds=curves.lr_finds)
-        if not ranks.leads:
-            return None
-        summary = summarise(predictions)
-        report_keys = save_reports(store, mailbox.prefix, predictions)
-
-    with clock.measure("export"):
-        mailbox.progress("export", 0)
-        bundle = export_bundle(store, spec, model, pixels=evaluation, predictions=predictions)
-        mlflow_model = finish_tracking(
-            run,
-            curves=curves,
-            predictions=predictions,
-            summary=summary,
-            report_keys=report_keys,
-            bundle=bundle,
-        )
-
-    return RunOutput(
-        device=device_name(device),
-        seconds=clock.seconds,
-        summary=summary,
-        report_keys=report_keys,
-        curves_key=mailbox.prefix + "curves.json",
-        bundle_digest=bundle.digest,
-        bundle_prefix=bundle_prefix(bundle.digest),
-        mlflow_model=mlflow_model,
-    )
+    return _Begun(run, model, weights, resumed)
 
 
 if __name__ == "__main__":

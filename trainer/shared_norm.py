@@ -64,9 +64,8 @@ class _Shared(torch.autograd.Function):
     """y = (x - mean) / std * weight + bias over all processes' x, and its exact gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, weight, bias, eps = given
         values = x.double()
         count = torch.full((1,), x.numel() / x.shape[1], dtype=torch.float64)
         sums = torch.cat([_over_all(values), _over_all(values.square()), count])
