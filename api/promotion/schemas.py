@@ -16,11 +16,12 @@ EndpointName = Annotated[
 Gates = Annotated[list[Gate], Field(max_length=16)]
 
 
-def _without_default(schema: dict[str, Any]) -> None:
+def without_default(schema: dict[str, Any]) -> None:
+    """Leave the default out of a field's description."""
     schema.pop("default", None)
 
 
-STAYS: Any = Field(default=None, validate_default=False, json_schema_extra=_without_default)
+STAYS: Any = Field(default=None, validate_default=False, json_schema_extra=without_default)
 """A field that stays as it is when it is not sent, and cannot be null."""
 
 

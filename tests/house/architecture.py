@@ -33,6 +33,8 @@ PURE_FILES = {
     "api/cluster/protocol.py",
     "api/cluster/kubernetes_rules.py",
     "api/cluster/pod_objects.py",
+    "api/cluster/server_objects.py",
+    "api/cluster/server_status.py",
     "api/cluster/job_objects.py",
     "api/cluster/job_reasons.py",
     "api/cluster/pod_reasons.py",
