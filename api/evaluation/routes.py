@@ -13,6 +13,7 @@ from api.evaluation.reports import NoReportError, NoSuchSplitError
 from api.evaluation.schemas import (
     ComparisonView,
     ConfusionView,
+    DiagnosisView,
     ImagesAsked,
     MostConfused,
     NoiseView,
@@ -20,6 +21,7 @@ from api.evaluation.schemas import (
     ReportView,
 )
 from api.paging import BadCursorError, Page
+from api.runs import records
 from api.runs.runs import UnknownRunError
 from api.stores import ProjectStore
 from bearloop.contract.report import SplitName
@@ -90,3 +92,11 @@ def list_images(
 def show_noise(caller: Viewer, session: Db, *, store: ProjectStore, run: RunNumber) -> NoiseView:
     """Estimate how many labels of each class are wrong, and which class they belong to."""
     return views.show_noise(session, store, caller, run=run)
+
+
+@router.get("/projects/{project}/runs/{run}/diagnosis", responses=responses(records.NoCurvesError))
+def show_diagnosis(
+    caller: Viewer, session: Db, *, store: ProjectStore, run: RunNumber
+) -> DiagnosisView:
+    """Name what went wrong with the run's rate, its epochs or its valid split, and the way out."""
+    return views.show_diagnosis(session, store, caller, run=run)

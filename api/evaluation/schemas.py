@@ -5,6 +5,7 @@ from pydantic import BaseModel, Field
 from api.evaluation.noise import Shape
 from api.evaluation.reports import Order
 from bearloop.contract.report import Metric, SplitFigures, SplitName
+from bearloop.diagnosis import Finding
 
 
 class ReportView(BaseModel):
@@ -108,6 +109,14 @@ class NoiseView(BaseModel):
 
     run: int
     classes: list[ClassNoiseView]
+
+
+class DiagnosisView(BaseModel):
+    """What went wrong with a run."""
+
+    run: int
+    findings: list[Finding]
+    """Empty where nothing did."""
 
 
 class DifferenceView(BaseModel):

@@ -22,6 +22,7 @@ from api.evaluation.schemas import (
     ComparisonView,
     ConfusedPair,
     ConfusionView,
+    DiagnosisView,
     DifferenceView,
     FlipView,
     Guess,
@@ -34,7 +35,9 @@ from api.evaluation.schemas import (
     ReportView,
 )
 from api.paging import Page, make_page
+from api.runs.records import read_curves
 from bearloop.contract.report import ReportRow, SplitName
+from bearloop.diagnosis import diagnose
 from bearloop.store import Store
 
 
@@ -111,6 +114,17 @@ def show_noise(session: Session, store: Store, caller: Caller, *, run: int) -> N
     report = find_report(session, caller, run)
     found = class_noise(out_of_fold(store, report), list(report.summary.classes))
     return NoiseView(run=run, classes=[_noise(report, one) for one in found])
+
+
+def show_diagnosis(session: Session, store: Store, caller: Caller, *, run: int) -> DiagnosisView:
+    """Name what went wrong with the run, by its curves and its error on the valid images."""
+    report = find_report(session, caller, run)
+    curves = read_curves(session, caller, run, store=store)
+    valid = report.summary.splits.get("valid")
+    if valid is None:
+        return DiagnosisView(run=run, findings=[])
+    found = diagnose(curves, classes=len(report.summary.classes), error=valid.error)
+    return DiagnosisView(run=run, findings=list(found))
 
 
 def show_comparison(

@@ -1,4 +1,4 @@
-"""What a run leaves beside its report: curves and log."""
+"""What a run leaves beside its report: curves, lr-finds and log."""
 
 from sqlalchemy.orm import Session
 
@@ -7,8 +7,9 @@ from api.errors import NotFoundError
 from api.jobs.mailbox import Mailbox
 from api.runs.runs import find_run
 from api.runs.schemas import LogView
-from bearloop.contract.runs import Curves
-from bearloop.store import Store
+from bearloop.contract.jobs import attempt_prefix
+from bearloop.contract.runs import LR_FINDER_FILE, Curves, LrFinds
+from bearloop.store import MissingObjectError, Store
 
 
 class NoCurvesError(NotFoundError):
@@ -39,3 +40,20 @@ def read_curves(session: Session, caller: Caller, number: int, *, store: Store) 
             way_out="the newest figures are in the run's progress; MLflow shows all of them",
         )
     return Curves.model_validate_json(store.get(parts.run.curves_key))
+
+
+def read_lr_finds(session: Session, caller: Caller, number: int, *, store: Store) -> LrFinds:
+    """Return what the run's lr-find stages found so far; none where it has no such stage."""
+    parts = find_run(session, caller, number)
+    if parts.run.curves_key is not None:
+        curves = Curves.model_validate_json(store.get(parts.run.curves_key))
+        return LrFinds(finds=curves.lr_finds)
+    # A run that goes on, or that found no rate and ended with that.
+    attempt = parts.job.attempt
+    if attempt is None:
+        return LrFinds(finds=())
+    try:
+        found = store.get(attempt_prefix(str(parts.job.id), attempt) + LR_FINDER_FILE)
+    except MissingObjectError:
+        return LrFinds(finds=())
+    return LrFinds.model_validate_json(found)

@@ -24,7 +24,7 @@ from api.runs.schemas import (
 )
 from api.stores import ProjectStore
 from bearloop.contract.recipes import Recipe
-from bearloop.contract.runs import Curves
+from bearloop.contract.runs import Curves, LrFinds
 
 router = APIRouter(
     route_class=IdempotentRoute,
@@ -124,6 +124,15 @@ def show_log(
 def show_curves(caller: Viewer, session: Db, *, number: Number, store: ProjectStore) -> Curves:
     """Show losses, rates and errors by step and by epoch."""
     return records.read_curves(session, caller, number, store=store)
+
+
+@router.get(RUNS + "/{run}/lr-finder", responses=responses(runs.UnknownRunError))
+def show_lr_finder(caller: Viewer, session: Db, *, number: Number, store: ProjectStore) -> LrFinds:
+    """Show each lr-find of the run: its curve, and the rates that it suggests or why it does not.
+
+    While the run goes on it shows the lr-finds so far.
+    """
+    return records.read_lr_finds(session, caller, number, store=store)
 
 
 @router.get(
