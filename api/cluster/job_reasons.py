@@ -111,7 +111,7 @@ def _active(name: str, job: Thing, newest: Sequence[Thing], *, around: Around) -
         return SeenJob(name, Phase.pending, reason=f"{why_ended(lost)}; it starts again")
     if newest:  # its Job is about to say how it ended
         return SeenJob(name, Phase.running, attempt=attempt)
-    return SeenJob(name, Phase.pending, reason=_why_no_pod(job, around))
+    return SeenJob(name, Phase.pending, reason=_why_no_pod(around))
 
 
 def _why_partly(
@@ -123,13 +123,14 @@ def _why_partly(
     return f"{len(runs)} of {pods} pods run, the next one {why_pending(waits[0], around)}"
 
 
-def _why_no_pod(job: Thing, around: Around) -> str:
+def _why_no_pod(around: Around) -> str:
     refused = [event for event in around.events if event.get("reason") == "FailedCreate"]
     if refused:
         # `Error creating: pods "…" is forbidden: exceeded quota: …`
         said = str(refused[-1].get("message", "")).removeprefix("Error creating: ")
         return f"the cluster refuses its pod: {said}"
-    return "its pod was lost; it starts again" if job["status"].get("failed") else "starts"
+    had_one = any(event.get("reason") == "SuccessfulCreate" for event in around.events)
+    return "its pod is gone; it starts again" if had_one else "starts"
 
 
 def _why_suspended(job: Thing) -> str:

@@ -394,6 +394,8 @@ def test_a_pod_that_the_cluster_refuses_is_told_from_the_jobs_events() -> None:
     reason = 'the cluster refuses its pod: pods "x" is forbidden: exceeded quota: gpus'
     assert (seen.phase, seen.reason) == (Phase.pending, reason)
     assert looked(a_job()).reason == "starts"
+    made = {"type": "Normal", "reason": "SuccessfulCreate", "message": "Created pod: x"}
+    assert looked(a_job(), events=[made]).reason == "its pod is gone; it starts again"
 
 
 def test_a_job_is_there_until_its_last_pod_is_gone() -> None:
