@@ -1,4 +1,4 @@
-"""The run's pictures for MLflow: curves, rates, confusion and the top losses, as PNG files."""
+"""The run's pictures for MLflow: curves, rate finder, confusion and top losses, as PNG files."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import ReportRow, SplitFigures
-from bearloop.contract.runs import Curves
+from bearloop.contract.runs import Curves, LrFind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,6 +40,7 @@ def draw_plots(
         "rates.png": draw_rates(curves),
         "confusion.png": draw_confusion(valid.confusion, [entry.name for entry in classes]),
         "top-losses.png": draw_top_losses(top, pictures, classes),
+        **{f"lr-finder-{find.stage}.png": draw_lr_find(find) for find in curves.lr_finds},
     }
 
 
@@ -75,6 +76,31 @@ def draw_rates(curves: Curves) -> bytes:
     axes[0].set_ylim(bottom=0)
     axes[1].plot(steps, [point.momentum for point in curves.steps], color=SMOOTH_COLOUR)
     axes[1].set(title="Momentum", xlabel="step", ylabel="momentum")
+    return _png(figure)
+
+
+def draw_lr_find(find: LrFind) -> bytes:
+    """Draw the loss at each rate, and the suggestions where they lie on the smoothed loss."""
+    figure, (axes,) = _figure(1, 1, width=7.5, height=4.5)
+    rates = [point.lr for point in find.points]
+    raw = [point.loss for point in find.points]
+    means = [point.smoothed for point in find.points]
+    axes.plot(rates, raw, color=TRAIN_COLOUR, linewidth=0.8, label="loss, each step")
+    axes.plot(rates, means, color=SMOOTH_COLOUR, linewidth=1.8, label="loss, smoothed")
+    marks = zip("osD^", find.suggestions.items(), strict=False)
+    for mark, (name, rate) in marks:
+        height = float(np.interp(np.log(rate), np.log(rates), means))
+        axes.plot(rate, height, mark, color=VALID_COLOUR, label=f"{name}: {rate:.2g}")
+    what = find.reason or f"taken for auto: {find.lr:.2g}"
+    axes.set(
+        title=f"Rate finder before {find.stage}\n{what}", xlabel="learning rate", ylabel="loss"
+    )
+    axes.title.set_fontsize(11)
+    axes.set_xscale("log")
+    if means:
+        # Where the loss runs away it would flatten all that can be read.
+        axes.set_ylim(0, 1.1 * max(means[0], 2 * min(means)))
+    axes.legend(frameon=False, fontsize=9)
     return _png(figure)
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import Metric, ReportRow, SplitFigures
-from bearloop.contract.runs import Curves, EpochPoint, StepPoint
+from bearloop.contract.runs import Curves, EpochPoint, LrFind, StepPoint
 from trainer.plots import (
     draw_confusion,
     draw_losses,
+    draw_lr_find,
     draw_plots,
     draw_rates,
     draw_top_losses,
@@ -51,6 +52,27 @@ def curves(epochs: int, steps: int = 40) -> Curves:
             )
             for epoch in range(1, epochs + 1)
         ),
+    )
+
+
+def lr_find(points: int, *, suggests: bool) -> LrFind:
+    rates = [1e-7 * 1e8 ** (step / 100) for step in range(points)]
+    losses = [2 - 1.2 / (1 + (3e-4 / rate)) + 10 * rate**2 for rate in rates]
+    suggestions = {"minimum": 3e-3, "steepest": 3e-4, "valley": 4e-4, "slide": 2e-2}
+    return LrFind.model_validate(
+        {
+            "stage": "frozen",
+            "points": [
+                {"lr": rate, "loss": loss + 0.1, "smoothed": loss}
+                for rate, loss in zip(rates, losses, strict=True)
+            ],
+            "end": "finished",
+            "suggestions": suggestions if suggests and points else {},
+            "no_suggestion": None if suggests else "flat",
+            "reason": None if suggests else "at no rate did the model learn",
+            "disagreement": None,
+            "lr": 4e-4 if suggests else None,
+        }
     )
 
 
@@ -94,6 +116,22 @@ def opened(png: bytes) -> Image.Image:
 def test_curves_of_short_and_long_runs_are_drawn(epochs: int) -> None:
     opened(draw_losses(curves(epochs)))
     opened(draw_rates(curves(epochs)))
+
+
+@pytest.mark.parametrize("suggests", [True, False])
+@pytest.mark.parametrize("points", [0, 1, 90])
+def test_an_lr_find_is_drawn_whatever_it_found(points: int, suggests: bool) -> None:
+    image = opened(draw_lr_find(lr_find(points, suggests=suggests)))
+    assert image.width > image.height
+
+
+def test_each_lr_find_of_a_run_is_a_plot_of_its_own() -> None:
+    searched = curves(2).model_copy(update={"lr_finds": (lr_find(90, suggests=True),)})
+    error = Metric(value=0.1, low=0.05, high=0.2, n=10)
+    counts = ((3, 1, 0), (0, 3, 0), (0, 0, 3))
+    valid = SplitFigures(images=10, error=error, log_loss=0.3, tta_error=None, confusion=counts)
+    made = draw_plots(curves=searched, classes=CLASSES, valid=valid, top=[], pictures=[])
+    assert "lr-finder-frozen.png" in made
 
 
 @pytest.mark.parametrize("classes", [2, 12, 60])

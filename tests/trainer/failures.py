@@ -1,0 +1,93 @@
+"""The lesson's four failures, each really caused on handwritten digits, and a run that is healthy.
+
+`OMP_NUM_THREADS=1 python -m tests.trainer.failures` writes `tests/trainer/failures/*.json`: the
+curves as the trainer made them, for the rules that name the failures.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import (
+    NO_AUGMENT,
+    Augment,
+    CacheStage,
+    FitStage,
+    LrFindStage,
+    OneCycle,
+    Recipe,
+)
+from bearloop.contract.runs import Curves
+from bearloop.store import FolderStore
+from tests.trainer.runs import model_of, open_run
+from tests.trainer.versions import Picture, png, put_version, recipe
+from trainer.fit import fit
+
+FOLDER = Path(__file__).parent / "failures"
+SIDE = 16
+"""Pixels: the originals have 8."""
+TRAIN, VALID = 400, 200
+AUGMENT = Augment(flip=False, max_warp=0.0, min_scale=0.85)
+FAILURES = {
+    "healthy": (400, AUGMENT, {"epochs": 8, "lr": 5e-4}),
+    "lr_too_high": (400, AUGMENT, {"epochs": 2, "lr": 0.5}),
+    "lr_too_low": (400, AUGMENT, {"epochs": 5, "lr": 1e-5}),
+    "too_few_epochs": (400, AUGMENT, {"epochs": 1, "lr": 5e-4}),
+    "too_many_epochs": (40, NO_AUGMENT, {"epochs": 40, "lr": 1e-3, "weight_decay": 0.0}),
+}
+"""Train images, augmentation, and the fit stage; forty epochs see a tenth of the images."""
+
+
+def digits(train: int) -> list[Picture]:
+    """So many digits to train on, and always the same to validate."""
+    bunch = load_digits()
+    rows: list[Picture] = []
+    for number in range(train + VALID):
+        place = number if number < train else TRAIN + number - train
+        pixels = (bunch.images[place] * 255 / 16).astype(np.uint8)
+        big = np.kron(pixels, np.ones((SIDE // 8, SIDE // 8), dtype=np.uint8))
+        picture = png(np.repeat(big[:, :, None], 3, axis=2))
+        rows.append((picture, int(bunch.target[place]), "train" if number < train else "valid"))
+    return rows
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe that fails, or does not, in the named way."""
+    _, augment, changes = FAILURES[name]
+    # The rate of the healthy run is what this search suggests.
+    search = [LrFindStage()] if name == "healthy" else []
+    return recipe(
+        CacheStage(presize=SIDE),
+        *search,
+        FitStage.model_validate({"name": "whole", "schedule": OneCycle(), **changes}),
+        preprocess=Preprocess(size=SIDE),
+        augment=augment,
+        batch_size=32,
+        dropout=0.0 if name == "too_many_epochs" else 0.25,
+    )
+
+
+def cause(name: str, folder: Path) -> Curves:
+    """Train so that it fails in the named way, and return the curves."""
+    store = FolderStore(folder / "store")
+    names = [str(digit) for digit in range(10)]
+    rows = digits(FAILURES[name][0])
+    spec = put_version(store, rows, recipe=recipe_of(name), names=names, job=name)
+    run = open_run(store, spec, folder=folder / "cache")
+    return fit(run, model_of(run), None).curves()
+
+
+def main(names: list[str]) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name in names or list(FAILURES):
+        with tempfile.TemporaryDirectory() as folder:
+            curves = cause(name, Path(folder))
+        (FOLDER / f"{name}.json").write_bytes(curves.canonical())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
