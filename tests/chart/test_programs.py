@@ -138,9 +138,10 @@ def test_databases_should_belong_to_roles_that_are_no_superusers(
         ).fetchall()
         assert {row[0] for row in rows} == {"bearloop_owner", "worker_role", "mlflow"}
         assert not any(row[1] or row[2] for row in rows)
-        may = "select has_database_privilege(%s, 'bearloop', 'connect')"
-        assert connection.execute(may, ["worker_role"]).fetchone() == (True,)
-        assert connection.execute(may, ["mlflow"]).fetchone() == (False,)
+        may = "select has_database_privilege(%s, 'bearloop', %s)"
+        for right in ("connect", "temporary"):
+            assert connection.execute(may, ["worker_role", right]).fetchone() == (True,)
+            assert connection.execute(may, ["mlflow", right]).fetchone() == (False,)
     for database in ("bearloop", "mlflow"):
         postgres.drop_database(database)
 

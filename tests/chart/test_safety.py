@@ -1,6 +1,12 @@
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
+from api.cluster.kubernetes import KINDS
+from api.cluster.kubernetes_cluster import WATCHED
 from tests.chart.chart import TEMPLATES, Rendered, containers, templates
+
+CLUSTER = Path(__file__).parents[2] / "api/cluster"
 
 POWERFUL = {"worker", "first-token"}
 """Who asks Kubernetes for something; nobody else has a token of its API."""
@@ -56,6 +62,24 @@ def test_the_worker_should_write_secrets_and_read_none(profile: Rendered) -> Non
     assert (owner["verbs"], len(owner["resourceNames"])) == (["get"], 1)
 
 
+def test_the_worker_should_be_allowed_what_it_asks_for(production: Rendered) -> None:
+    rules = [r for kind in ("Role", "ClusterRole") for r in production.of(kind, "worker")]
+    may = {
+        (resource, verb)
+        for role in rules
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+    assert set(asked()) <= may
+    # Whatever is applied may have to be made.
+    assert {r for r, verb in may if verb == "patch"} <= {
+        "pods",
+        *(r for r, verb in may if verb == "create"),
+    }
+
+
 def test_the_cluster_should_be_asked_for_nodes_alone(profile: Rendered) -> None:
     (role,) = profile.of("ClusterRole")
 
@@ -104,6 +128,18 @@ def test_who_fetches_should_reach_the_world_and_no_private_network(production: R
         world = policy["spec"]["egress"][-1]["to"][0]["ipBlock"]
         assert world["cidr"] == "0.0.0.0/0"
         assert {"10.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16"} <= set(world["except"])
+
+
+def asked() -> Iterator[tuple[str, str]]:
+    """Yield what the worker's code asks for by name, as resource and verb."""
+    text = "".join(path.read_text() for path in CLUSTER.glob("kubernetes_*.py"))
+    for verb, kind in re.findall(r'api\.(get|list|patch|delete)\(\s*"(\w+)"', text):
+        yield KINDS[kind][1], verb
+    for kind in WATCHED:
+        yield KINDS[kind][1], "list"
+        yield KINDS[kind][1], "watch"
+    yield "events", "list"
+    yield "pods/log", "get"
 
 
 def peers(rules: list[dict[str, dict[str, dict[str, str]]]]) -> set[str]:

@@ -15,6 +15,8 @@ from PIL import Image, ImageDraw
 from bearloop.client import Client
 from bearloop.client.connection import Connection
 from bearloop.contract.imports import ZipSource
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import CacheStage, EvaluateStage, FitStage, Recipe
 
 PICTURES = 12
 """Of each class."""
@@ -34,8 +36,10 @@ def main() -> None:
     client.datasets.create(DATASET)
     upload = client.datasets.upload(DATASET, zipped())
     started = client.datasets.start_import(DATASET, ZipSource(upload=upload))
-    client.datasets.wait_for_import(DATASET, started.number)
-    print(f"import {started.number}: {client.datasets.profile(DATASET)}")
+    ended = client.datasets.wait_for_import(DATASET, started.number)
+    print(f"import {started.number}: {ended.stored} pictures; {client.datasets.profile(DATASET)}")
+    if ended.stored != 2 * PICTURES:
+        sys.exit(f"import {started.number} stored {ended.stored} of {2 * PICTURES} pictures")
     version = client.datasets.freeze(DATASET)
     print(f"version {version.number}: {version.digest}")
     if "--train" in sys.argv:
@@ -45,8 +49,20 @@ def main() -> None:
 
 def train(client: Client, version: int) -> None:
     """Train a small model from nothing; what it learns is not the question."""
-    recipe = {"model": "resnet18", "weights": "none", "size": SIDE}
-    (run,) = client.runs.start(DATASET, version, recipe=recipe, device="cpu", gpus=0)
+    recipe = Recipe(
+        name="helm-test",
+        model="resnet18",
+        weights="none",
+        preprocess=Preprocess(size=SIDE),
+        precision="fp32",
+        stages=(
+            CacheStage(presize=SIDE),
+            FitStage(name="whole", epochs=2, lr=3e-3),
+            EvaluateStage(folds=2),
+        ),
+    )
+    whole = recipe.model_dump(mode="json")
+    (run,) = client.runs.start(DATASET, version, recipe=whole, device="cpu")
     print(f"run {run.number}: {client.runs.wait(run.number).state}")
 
 

@@ -70,8 +70,8 @@ def make_database(connection: psycopg.Connection, database: str, owner: str) -> 
 
 
 def allow(connection: psycopg.Connection, database: str, role: str) -> None:
-    """Let the role connect; what it may do there the migrations say."""
-    grant = sql.SQL("grant connect on database {} to {}")
+    """Let the role connect, and stage rows in temporary tables; the migrations say the rest."""
+    grant = sql.SQL("grant connect, temporary on database {} to {}")
     connection.execute(grant.format(sql.Identifier(database), sql.Identifier(role)))
 
 

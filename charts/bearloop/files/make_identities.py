@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minio import Minio, MinioAdmin
-from minio.credentials import StaticProvider
+from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, S3Error
 from urllib3.exceptions import HTTPError
 

@@ -27,6 +27,10 @@ prefix, so that releases share a namespace; all have at most 63 characters, a St
 {{- define "bearloop.names.minio" -}}{{ include "bearloop.fullname" . }}-minio{{- end }}
 {{- define "bearloop.names.life" -}}{{ include "bearloop.fullname" . }}-life{{- end }}
 
+{{- /* As StatefulSets name their pods' volumes. */}}
+{{- define "bearloop.names.postgresqlVolume" -}}data-{{ include "bearloop.names.postgresql" . }}-0{{- end }}
+{{- define "bearloop.names.minioVolume" -}}data-{{ include "bearloop.names.minio" . }}-0{{- end }}
+
 
 {{- /* Jobs: one of each for every revision, as a Job cannot be changed. */}}
 {{- define "bearloop.names.migrations" -}}
