@@ -1,14 +1,14 @@
 """The parent of a run's processes: torchrun starts them, and of their ends it makes the job's one.
 
 A process that ends on purpose writes how into a file and exits with 0, so that to torchrun only a
-crash is a failure: it then ends the others.
+crash is a failure: it then ends the others. Each node has a torchrun of its own, and only the
+processes know those of other nodes: a pod whose processes have ended waits for no other pod.
 """
 
 import logging
 import sys
 import tempfile
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +20,6 @@ from bearloop.contract.jobs import ExitCode
 from bearloop.contract.runs import RunSpec
 from trainer.settings import NodeSettings, read_node, share_cores
 
-PORT: Final = 29500
-"""On the first pod of a run on several nodes, where the others find it; torch's own."""
-JOINING: Final = timedelta(minutes=30)
-"""How long a pod waits for the others to be scheduled and pulled."""
 CRASHED: Final = 1
 log = logging.getLogger(__name__)
 
@@ -39,7 +35,7 @@ def launch(spec: RunSpec, arguments: Sequence[str], *, name: str) -> int:
     with tempfile.TemporaryDirectory(prefix="bearloop-ranks-") as folder:
         ends = Path(folder, "ends")
         ends.mkdir()
-        config = _config(spec, node, processes=processes, name=name, logs=Path(folder))
+        config = _config(node, processes=processes, name=name, logs=Path(folder))
         try:
             elastic_launch(config, sys.executable)("-m", "trainer.rank", str(ends), *arguments)
         except SignalException as error:
@@ -58,19 +54,15 @@ def outcome(ends: Sequence[int], *, processes: int) -> int:
     return max(ends, default=CRASHED)
 
 
-def _config(
-    spec: RunSpec, node: NodeSettings, *, processes: int, name: str, logs: Path
-) -> LaunchConfig:
-    nodes = 1 if node.master is None else spec.nodes
+def _config(node: NodeSettings, *, processes: int, name: str, logs: Path) -> LaunchConfig:
     return LaunchConfig(
-        min_nodes=nodes,
-        max_nodes=nodes,
+        min_nodes=1,
+        max_nodes=1,
         nproc_per_node=processes,
         run_id=name,
-        rdzv_backend="c10d" if node.master is None else "static",
-        rdzv_endpoint="localhost:0" if node.master is None else f"{node.master}:{PORT}",
-        rdzv_configs={"rank": node.index, "timeout": int(JOINING.total_seconds())},
-        local_addr="localhost" if node.master is None else None,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
         # The whole job is launched anew: all go on from one checkpoint.
         max_restarts=0,
         monitor_interval=0.1,

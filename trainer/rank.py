@@ -22,7 +22,7 @@ def run_rank(ends: Path, arguments: list[str]) -> None:
         if code is None:
             traceback.print_exc()
         elif place is not None:
-            (ends / str(place.number)).write_text(str(int(code)))
+            (ends / str(place.local)).write_text(str(int(code)))
         sys.stdout.flush()
         sys.stderr.flush()
         # An orderly end would wait for peers, some of which may be gone.

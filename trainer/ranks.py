@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._C._distributed_c10d import Store
+from torch._C._distributed_c10d import Store, TCPStore
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,6 +33,10 @@ from trainer.shared_norm import share_statistics
 
 LEAST_SHARE: Final = 2
 """Pictures of a batch that each process takes at least: BatchNorm needs the variance of some."""
+PORT: Final = 29500
+"""On the first pod of a run on several nodes, where the others find it; torch's own."""
+JOINING: Final = timedelta(minutes=30)
+"""How long a pod waits for the others to be scheduled and pulled."""
 PATIENCE: Final = timedelta(days=1)
 """While others may be at something long: decoding a million pictures, predicting them."""
 log = logging.getLogger(__name__)
@@ -193,8 +197,8 @@ def joined(spec: RunSpec, mailbox: Mailbox) -> Iterator[Ranks]:
 def _join(
     spec: RunSpec, mailbox: Mailbox, place: RankSettings
 ) -> tuple[Ranks, Callable[[], bool], Callable[[], None]]:
-    store, number, count = next(rendezvous("env://", timeout=place.timeout))
-    device = _agreed_device(spec, place, store)
+    store, number, count = _meet(spec, place)
+    device = _agreed_device(spec, place, store=store, number=number, count=count)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
@@ -202,7 +206,7 @@ def _join(
         store=store,
         rank=number,
         world_size=count,
-        timeout=place.timeout,
+        timeout=place.node.timeout,
     )
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(patient, dist.ProcessGroup), "all processes are in it"
@@ -214,11 +218,26 @@ def _join(
     return ranks, lambda: mailbox.store.exists(left), lambda: mailbox.store.put(left, b"")
 
 
-def _agreed_device(spec: RunSpec, place: RankSettings, store: Store) -> torch.device:
+def _meet(spec: RunSpec, place: RankSettings) -> tuple[Store, int, int]:
+    """Find the others; return what all can write to, this one's number, and how many there are."""
+    node = place.node
+    if node.master is None:
+        met: tuple[Store, int, int] = next(rendezvous("env://", timeout=node.timeout))
+        return met
+    number = node.index * place.local_count + place.local
+    count = spec.nodes * place.local_count
+    store = TCPStore(node.master, PORT, count, is_master=number == 0, timeout=JOINING)
+    store.set_timeout(node.timeout)
+    return store, number, count
+
+
+def _agreed_device(
+    spec: RunSpec, place: RankSettings, *, store: Store, number: int, count: int
+) -> torch.device:
     """Take CUDA where every process has a GPU of its own; a mixture could not average."""
     own = spec.device != "cpu" and sees_gpus(place.local_count)
-    store.set(f"gpu/{place.number}", str(int(own)))
-    everywhere = all(store.get(f"gpu/{number}") == b"1" for number in range(place.count))
+    store.set(f"gpu/{number}", str(int(own)))
+    everywhere = all(store.get(f"gpu/{other}") == b"1" for other in range(count))
     if everywhere:
         return torch.device("cuda", place.local)
     if spec.device == "cuda":

@@ -42,13 +42,12 @@ class NodeSettings:
 
 @dataclass(frozen=True)
 class RankSettings:
-    """What torchrun tells a process."""
+    """What torchrun tells a process of this node."""
 
-    number: int
-    count: int
+    node: NodeSettings
     local: int
+    """Which of this node's processes it is."""
     local_count: int
-    timeout: timedelta
 
 
 def read_settings() -> Settings:
@@ -68,11 +67,10 @@ def read_node() -> NodeSettings:
 
 def read_rank() -> RankSettings | None:
     """Read what torchrun tells its processes; None: this is none of them."""
-    if "RANK" not in os.environ:
+    if "LOCAL_RANK" not in os.environ:
         return None
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    number, count, local, local_count = (int(os.environ[name]) for name in names)
-    return RankSettings(number, count, local, local_count, _collective_timeout())
+    local, count = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    return RankSettings(read_node(), local, count)
 
 
 def torchrun_name() -> str | None:

@@ -185,6 +185,7 @@ def test_a_process_that_is_killed_ends_all_as_a_crash(team: Team) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("asked", ["the launcher", "the second process"])
 def test_sigterm_stops_all_at_one_step_and_the_next_attempt_goes_on(team: Team, asked: str) -> None:
     shared(team.store, LONG.model_copy(update={"stages": (*LONG.stages[:1], whole(8), EVALUATE)}))
@@ -201,3 +202,36 @@ def test_sigterm_stops_all_at_one_step_and_the_next_attempt_goes_on(team: Team, 
     assert [point.epoch for point in curves.epochs] == list(range(1, 9))
     assert team.output_of_run().device == "cpu"
     assert team.output_of_run().summary.splits["valid"].images == 9
+
+
+class Pod(Team):
+    """One of a job's pods, as the cluster tells it."""
+
+    def __init__(self, folder: Path, *, index: int) -> None:
+        super().__init__(folder)
+        self.index = index
+
+    def told(self, attempt: str) -> dict[str, str]:
+        pod = {environment.MASTER: "localhost", environment.INDEX: str(self.index)}
+        # Each has a disk of its own.
+        own = {environment.CACHE: str(self.folder / f"cache-{self.index}")}
+        return {**super().told(attempt), **pod, **own}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_two_pods_leave_together_when_one_is_evicted_and_then_finish(tmp_path: Path) -> None:
+    pods = [Pod(tmp_path, index=index) for index in range(2)]
+    short = LONG.model_copy(update={"stages": (*LONG.stages[:1], whole(8), EVALUATE)})
+    spec = shared(pods[0].store, short)
+    begun = [pod.start(f"first-{pod.index}") for pod in pods]
+    pods[0].wait_for_step("first-0", begun[0], done=1)
+    begun[1].send_signal(signal.SIGTERM)
+    assert [pod.end(launcher) for pod, launcher in zip(pods, begun, strict=True)] == [75, 75]
+
+    begun = [pod.start(f"next-{pod.index}") for pod in pods]
+    assert [pod.end(launcher) for pod, launcher in zip(pods, begun, strict=True)] == [0, 0]
+    assert pods[0].result().attempt == "next-0"
+    curves = Curves.model_validate_json(pods[0].store.get(pods[0].output_of_run().curves_key))
+    assert [point.step for point in curves.steps] == list(range(1, 8 * 5 + 1))
+    assert spec.ranks == 2
