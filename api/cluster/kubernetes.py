@@ -5,6 +5,7 @@ The only file that imports the client. Every call has a timeout, and every way t
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ PAGE = 500
 """Objects in one answer of a list."""
 LOG_LINES = 20_000
 """Of a pod's log, counted from its end; the cut to bytes comes after."""
+
+LOST_LOG = re.compile(
+    r"(failed to try resolving symlinks in path|unable to retrieve container logs for) [^\n]*"
+)
+"""What a node says, in place of the log, of a container that it has cleaned up already."""
 
 CORE, BATCH, APPS = "/api/v1", "/apis/batch/v1", "/apis/apps/v1"
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -176,7 +182,8 @@ class KubernetesApi:
         with self._translated(request):
             for chunk in answer.stream(2**16):
                 kept = (kept + chunk)[-last_bytes:]
-        return kept.decode(errors="replace")
+        text = kept.decode(errors="replace")
+        return "" if is_lost_log(text) else text
 
     def events(self, kind: str, name: str) -> Things:
         """Return the events about one object, oldest first; the cluster forgets them in an hour."""
@@ -277,6 +284,11 @@ class KubernetesApi:
         which = f"{request.kind} {request.name}" if request.name else f"{request.kind} objects"
         where = "" if request.kind in WITHOUT_NAMESPACE else f" in namespace {self.namespace}"
         return ClusterError(request.verb, which + where, why, status=status)
+
+
+def is_lost_log(text: str) -> bool:
+    """Tell whether a node answers that a log is gone, which it does with status 200."""
+    return LOST_LOG.fullmatch(text.strip()) is not None
 
 
 @dataclass(frozen=True)

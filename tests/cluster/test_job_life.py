@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
@@ -15,9 +16,11 @@ from api.jobs.states import JobState
 from api.settings import Settings
 from api.tables import Project
 from api.worker import Worker
+from bearloop.contract.jobs import Progress
 from bearloop.store import FolderStore
 from tests.cluster.jobs import (
     LISTENS,
+    SLEEPS,
     asked,
     gone,
     opened_cluster,
@@ -40,10 +43,17 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture
-def cluster(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[KubernetesCluster]:
+def program() -> str:
+    return LISTENS
+
+
+@pytest.fixture
+def cluster(
+    namespace: Namespace, program: str, request: pytest.FixtureRequest
+) -> Iterator[KubernetesCluster]:
     api = KubernetesApi(NAME, timeout=timedelta(seconds=20))
     rules = release_rules(namespace, request.node.name)
-    opened = opened_cluster(api, rules, ("python", "-u", "-c", LISTENS))
+    opened = opened_cluster(api, rules, ("python", "-u", "-c", program))
     yield opened
     opened.end()
     api.close()
@@ -66,28 +76,43 @@ def worker(desk: Desk, cluster: KubernetesCluster, settings: Settings) -> Iterat
     thread.join(timeout=60)
 
 
+def kept_log(desk: Desk, job: UUID) -> str:
+    return Mailbox(desk.mail, str(job)).log(desk.row(job).launch) or ""
+
+
+def await_kept(desk: Desk, job: UUID, *, attempt: str) -> None:
+    """Make progress, as the attempt would, until what it printed is in the store."""
+
+    def kept() -> bool:
+        desk.report(job, Progress(stage="fit", done=1, at=datetime.now(UTC)), attempt=attempt)
+        return f"hello from {attempt}" in kept_log(desk, job)
+
+    until(kept, "its log is kept")
+
+
 def test_an_evicted_job_goes_on_and_every_attempt_leaves_its_log(
     desk: Desk, worker: Worker, namespace: Namespace
 ) -> None:
     job = desk.ask()
     until(lambda: desk.row(job).state == JobState.running, "it runs")
-    first = desk.row(job).attempt
+    first = str(desk.row(job).attempt)
+    await_kept(desk, job, attempt=first)
     namespace.evict(pod_of(namespace, desk.name(job)))
     until(lambda: desk.row(job).attempt not in {None, first}, "another pod runs")
-    second = desk.row(job).attempt
-    assert desk.answer(job, attempt=str(second))
+    second = str(desk.row(job).attempt)
+    await_kept(desk, job, attempt=second)
+    assert desk.answer(job, attempt=second)
     until(lambda: desk.row(job).finished_at is not None, "it is done")
     row = desk.row(job)
     assert (row.state, row.launch, row.crashes) == (JobState.done, 1, 0)
     assert desk.ingested(job) == 1
-    log = Mailbox(desk.mail, str(job)).log(1)
-    assert log is not None
-    assert f"hello from {first}\n" in log
-    assert f"hello from {second}\n" in log
+    assert f"hello from {first}\n" in kept_log(desk, job)
+    assert f"hello from {second}\n" in kept_log(desk, job)
     assert worker.place.cluster.jobs() == []
     assert namespace.get("pods", "-l", f"bearloop.io/job={desk.name(job)}")["items"] == []
 
 
+@pytest.mark.parametrize("program", [SLEEPS])
 def test_a_pod_that_is_killed_is_a_crash_and_the_next_launch_follows(
     desk: Desk, worker: Worker, namespace: Namespace
 ) -> None:

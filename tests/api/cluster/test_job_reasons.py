@@ -6,7 +6,7 @@ import pytest
 
 from api.cluster.job_reasons import Question, log_name, question, see
 from api.cluster.protocol import Phase, SeenJob
-from api.cluster.waiting_reasons import Around, quantity
+from api.cluster.waiting_reasons import Around
 
 NAME = "run-j-1"
 GPU = "nvidia.com/gpu"
@@ -440,17 +440,3 @@ def test_the_names_of_logs_sort_by_age() -> None:
     older = a_pod("Running", uid="b", at="2027-01-01T10:00:00Z")
     assert log_name(older) == "20270101T100000Z-run-j-1-b"
     assert log_name(older) < log_name(younger)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("2", 2), ("500m", 0.5), ("8Gi", 8 * 2**30), ("1500k", 1.5e6), ("0.5", 0.5), ("1e3", 1000)],
-)
-def test_quantities_are_read(text: str, value: float) -> None:
-    assert quantity(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "much", "8 Gi", "8GB"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no quantity"):
-        quantity(text)
