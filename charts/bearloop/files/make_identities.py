@@ -1,9 +1,11 @@
 """Make the bucket of the chart's own MinIO, and three users with what each may do.
 
 `make_identities.py HOST:PORT BUCKET FOLDER`; below the folder `root`, `api`, `jobs` and `inference`
-hold the files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as mounted Secrets do. Safe to repeat.
+hold the files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as mounted Secrets do. What each may do
+is in s3-*.json beside this file, and fits any S3 server. Safe to repeat.
 """
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -17,8 +19,7 @@ from urllib3.exceptions import HTTPError
 LIMIT = 300.0
 """Seconds until MinIO must answer."""
 PAUSE = 1.0
-READS = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"]
-WRITES = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+IDENTITIES = ("api", "jobs", "inference")
 
 
 def main() -> None:
@@ -27,29 +28,19 @@ def main() -> None:
     root = credentials(folder / "root")
     make_bucket(Minio(server, *root, secure=False), bucket)
     admin = MinioAdmin(endpoint=server, credentials=StaticProvider(*root), secure=False)
-    for identity, statements in policies(bucket).items():
+    for identity in IDENTITIES:
         user, secret = credentials(folder / identity)
         admin.user_add(user, secret)
-        policy = {"Version": "2012-10-17", "Statement": statements}
-        admin.policy_add(user, policy=policy)
+        admin.policy_add(user, policy=policy_of(identity, bucket))
         attach(admin, user)
-        print(f"{user}: {', '.join(entry['Effect'] for entry in statements)}")
+        print(f"{user} may do what s3-{identity}.json says")
 
 
-def policies(bucket: str) -> dict[str, list[dict[str, Any]]]:
-    """Return each identity's statements; keys are `[prefix/]projects/<id>/<kind>/…`."""
-    whole, objects = f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"
-    lists = statement("Allow", READS, whole)
-    writes = statement("Allow", ["s3:GetObject", "s3:DeleteObject", *WRITES], objects)
-    # What people brought in stays, whatever a job does.
-    keeps = statement("Deny", ["s3:DeleteObject"], f"{objects}/images/*")
-    served = statement("Allow", ["s3:GetObject"], f"{objects}/bundles/*")
-    return {"api": [lists, writes], "jobs": [lists, writes, keeps], "inference": [served]}
-
-
-def statement(effect: str, actions: list[str], resource: str) -> dict[str, Any]:
-    """Return one statement of a policy."""
-    return {"Effect": effect, "Action": actions, "Resource": [resource]}
+def policy_of(identity: str, bucket: str) -> dict[str, Any]:
+    """Read what the identity may do; keys are `[prefix/]projects/<id>/<kind>/…`."""
+    text = Path(__file__).with_name(f"s3-{identity}.json").read_text()
+    policy: dict[str, Any] = json.loads(text.replace("BUCKET", bucket))
+    return policy
 
 
 def credentials(folder: Path) -> tuple[str, str]:
