@@ -172,6 +172,9 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
         ["endpoint", told.live.url],
     ]
     print_table("the life of your photographs", rows, columns=["", ""])
+    if told.compared is not None:
+        counted = f"{told.compared.images} {told.compared.split} images"
+        _say(f"intervals are 95 %, on {counted}, under the cleaned labels")
 
 
 def _comparison(compared: ComparisonView | None) -> list[list[str]]:
