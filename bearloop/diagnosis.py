@@ -29,7 +29,8 @@ RISEN: Final = 0.1
 FEW_EPOCHS: Final = 3
 """Fewer tell a rate that is too low from no other thing, and bend no curve."""
 UNTOLD: Final = 0.05
-"""Half width of the error's interval, or half the error itself, above which it tells little."""
+"""Half width of the error's interval above which it tells little; of a high error half of it, up to
+twice this."""
 BEGINNING: Final = 10
 """Steps, at most, whose mean is where the loss began; of a short run a quarter."""
 
@@ -204,11 +205,11 @@ def _other_rate(course: _Course, words: str, *, times: float) -> str:
 
 
 def _of_split(error: Metric) -> Iterator[Finding]:
-    half, allowed = (error.high - error.low) / 2, max(UNTOLD, error.value / 2)
+    half, allowed = (error.high - error.low) / 2, max(UNTOLD, min(error.value / 2, 2 * UNTOLD))
     if half <= allowed:
         return
     share = min(max(error.value, UNTOLD), 0.5)
-    needed = ceil(Z_95**2 * share * (1 - share) / UNTOLD**2)
+    needed = ceil(Z_95**2 * share * (1 - share) / allowed**2)
     yield Finding(
         code="valid_split_too_small",
         evidence=f"of {error.n} valid images {error.value:.1%} are wrong, which may be anything "

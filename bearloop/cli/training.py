@@ -1,5 +1,6 @@
 """`train`, `runs` and `report`: from a version to a model, and what it says."""
 
+from collections.abc import Sequence
 from statistics import median, stdev
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from bearloop.cli.output import (
     shown,
 )
 from bearloop.client import Client
-from bearloop.client.views import ReportView, RunView
+from bearloop.client.views import DiagnosisView, LrFindView, ReportView, RunView
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,6 +38,9 @@ def train(
     weights: Annotated[str | None, typer.Option(help="imagenet, none, file: or s3:")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the recipe's last fit stage.")] = None,
     size: Annotated[int | None, typer.Option(help="Of the model's input, in pixels.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="The first stage's rate; auto: an lr-find finds it.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 42,
     seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
     device: Annotated[str | None, typer.Option(help="cuda, cpu or auto.")] = None,
@@ -52,6 +56,7 @@ def train(
         "weights": weights,
         "epochs": epochs,
         "size": size,
+        "lr": None if lr is None else _rate(lr),
         "device": device,
         "gpus": gpus,
         "nodes": nodes,
@@ -100,13 +105,18 @@ def runs(
 def report(
     number: Annotated[int, typer.Argument(help="The run's number.")], as_json: Json = False
 ) -> None:
-    """Show a run's figures, most confused classes and top losses."""
+    """Show a run's figures, what went wrong, most confused classes and top losses."""
     client = connect()
-    figures = client.runs.report(number)
+    figures, diagnosis = client.runs.report(number), client.runs.diagnosis(number)
+    finds = client.runs.lr_finds(number)
     if as_json:
-        print_json(figures)
+        found = diagnosis.model_dump(mode="json", include={"findings"})
+        searched = [find.model_dump(mode="json") for find in finds]
+        print_json({**figures.model_dump(mode="json"), **found, "lr_finds": searched})
         return
     _print_figures(figures)
+    _print_findings(diagnosis)
+    _print_lr_finds(finds)
     pairs = client.runs.most_confused(number)[:10]
     rows = [[pair["label"], pair["predicted"], pair["count"]] for pair in pairs]
     print_table("most confused", rows, columns=["label", "predicted", "times"])
@@ -174,6 +184,37 @@ def _print_figures(figures: ReportView) -> None:
     ]
     title = f"run {figures.run} on {figures.dataset} version {figures.version}"
     print_table(title, rows, columns=["split", "images", "error", "95 % interval"])
+
+
+def _print_findings(diagnosis: DiagnosisView) -> None:
+    for finding in diagnosis.findings:
+        said.print(
+            f"{finding.code}: {finding.evidence}", style="yellow", markup=False, soft_wrap=True
+        )
+        said.print(f"  {finding.way_out}", markup=False, soft_wrap=True)
+
+
+def _print_lr_finds(finds: Sequence[LrFindView]) -> None:
+    for find in finds:
+        rows = [
+            [name, f"{rate:.2g}", "taken for auto" if rate == find.lr else ""]
+            for name, rate in find.suggestions.items()
+        ]
+        title = f"lr-find before {find.stage}"
+        if rows:
+            print_table(title, rows, columns=["suggestion", "rate", ""])
+        else:
+            said.print(f"{title}: no rate, {find.reason}", markup=False, soft_wrap=True)
+
+
+def _rate(text: str) -> float | str:
+    """Read `auto` or a number."""
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--lr {text}: give a number like 2e-3, or auto") from error
 
 
 def _loss(value: float | None) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bearloop.client.connection import Connection, place
-from bearloop.client.views import ComparisonView, ReportView, RunView
+from bearloop.client.views import (
+    ComparisonView,
+    DiagnosisView,
+    LrFindsView,
+    LrFindView,
+    ReportView,
+    RunView,
+)
 from bearloop.client.waiting import JobFailedError, wait_until_ended
 
 
@@ -47,6 +54,16 @@ class Runs:
     def report(self, number: int) -> ReportView:
         """Return the run's figures per split."""
         return ReportView.model_validate(self._connection.get(place(self._path, number, "report")))
+
+    def diagnosis(self, number: int) -> DiagnosisView:
+        """Return what went wrong with the run's rate, its epochs or its valid split."""
+        answer = self._connection.get(place(self._path, number, "diagnosis"))
+        return DiagnosisView.model_validate(answer)
+
+    def lr_finds(self, number: int) -> tuple[LrFindView, ...]:
+        """Return the rates that each lr-find of the run suggests."""
+        answer = self._connection.get(place(self._path, number, "lr-finder"))
+        return LrFindsView.model_validate(answer).finds
 
     def most_confused(self, number: int, *, least: int = 1) -> tuple[dict[str, Any], ...]:
         """Return pairs of classes by how often one was taken for the other."""

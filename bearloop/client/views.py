@@ -155,6 +155,41 @@ class ReportView(View):
     conflicts: int
 
 
+class LrFindView(View):
+    """The rates that one lr-find stage of a run suggests."""
+
+    stage: str
+    """Name of the fit stage that it stands before."""
+    suggestions: dict[str, float]
+    reason: str | None
+    """Why it suggests none."""
+    disagreement: float | None
+    lr: float | None
+    """What `auto` stands for."""
+
+
+class LrFindsView(View):
+    """A run's lr-finds so far."""
+
+    finds: tuple[LrFindView, ...]
+
+
+class FindingView(View):
+    """One thing that went wrong with a run."""
+
+    code: str
+    evidence: str
+    way_out: str
+    epochs: int | None
+
+
+class DiagnosisView(View):
+    """What went wrong with a run; no finding where nothing did."""
+
+    run: int
+    findings: tuple[FindingView, ...]
+
+
 class PairedView(View):
     """Two runs under one set of labels; `p` by the exact McNemar test."""
 

@@ -20,6 +20,7 @@ PATHS = (
     f"{RUN}/most-confused",
     f"{RUN}/images",
     f"{RUN}/noise",
+    f"{RUN}/diagnosis",
     "/v1/projects/zoo/runs/compare?a=1&b=1",
 )
 IMAGES = (
@@ -81,6 +82,25 @@ class TestReport:
         assert error["value"] == 0.75
         assert error["n"] == 4
         assert 0 < error["low"] < 0.75 < error["high"] < 1
+
+
+class TestDiagnosis:
+    def test_what_went_wrong_comes_with_evidence_and_way_out(
+        self, client: TestClient, trained: Trained
+    ) -> None:
+        findings = get(client, f"{RUN}/diagnosis")["findings"]
+        assert [one["code"] for one in findings] == ["too_few_epochs", "valid_split_too_small"]
+        assert findings[0]["epochs"] == 3
+        assert "1.2" in findings[0]["evidence"]
+        assert "of 4 valid images" in findings[1]["evidence"]
+        assert all(one["way_out"] for one in findings)
+
+    def test_a_run_without_curves_says_so(
+        self, client: TestClient, database: Database, trained: Trained
+    ) -> None:
+        with database.transaction() as session:
+            session.execute(text("update run set curves_key = null"))
+        assert client.get(f"{RUN}/diagnosis").json()["code"] == "no_curves"
 
 
 class TestConfusion:

@@ -26,7 +26,15 @@ from bearloop.contract.manifest import ManifestRow
 from bearloop.contract.recipes import EvaluateStage, FitStage, Recipe
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import ReportRow, SplitFigures, SplitName, Summary
-from bearloop.contract.runs import RunSpec, Tracking
+from bearloop.contract.runs import (
+    Curves,
+    EpochPoint,
+    LrFind,
+    LrPoint,
+    RunSpec,
+    StepPoint,
+    Tracking,
+)
 from bearloop.intervals import wilson
 from bearloop.manifest_file import write_manifest
 from bearloop.report_file import write_report
@@ -118,6 +126,25 @@ def train(
     return add_run(database, store, trained)
 
 
+FOUND = LrFind(
+    stage="head",
+    points=(LrPoint(lr=1e-7, loss=1.2, smoothed=1.2),),
+    end="diverged",
+    suggestions={"minimum": 2e-2, "steepest": 1e-2, "valley": 8e-3, "slide": 4e-3},
+    no_suggestion=None,
+    reason=None,
+    disagreement=5.0,
+    lr=8e-3,
+)
+CURVES = Curves(
+    epochs=(
+        EpochPoint(
+            stage="head", epoch=1, train_loss=1.2, valid_loss=0.5, error_rate=0.2, seconds=1
+        ),
+    ),
+    steps=(StepPoint(step=1, loss=1.2, lr=0.01, momentum=0.9),),
+    lr_finds=(FOUND,),
+)
 RECIPE = Recipe(
     name="fine-tune", stages=(FitStage(name="head", epochs=1, lr=0.01), EvaluateStage())
 )
@@ -141,8 +168,10 @@ def add_run(database: Database, store: Store, trained: Trained) -> Trained:
             recipe_digest=RECIPE.digest(),
             seed=7,
             job_id=job.id,
+            curves_key=f"jobs/{job.id}/attempts/1/curves.json",
             created_by="trainer",
         )
+        own.put(f"jobs/{job.id}/attempts/1/curves.json", CURVES.canonical())
         session.add(run)
         session.flush()
         session.add(_report(own, run, trained))

@@ -117,7 +117,7 @@ class TestLooking:
         assert client.get(RUNS, params={"state": "done"}).json()["items"] == []
 
     def test_an_unknown_run_is_told(self, client: TestClient) -> None:
-        for path in ("", "/logs", "/curves", "/events"):
+        for path in ("", "/logs", "/curves", "/lr-finder", "/events"):
             answer = client.get(f"{RUNS}/9{path}")
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_run")
         assert client.post(f"{RUNS}/9/cancel").status_code == 404
@@ -202,7 +202,8 @@ class TestLiving:
         with desk.database.transaction() as session:
             report = session.scalars(select(Report)).one()
         assert report.summary == output.summary.model_dump(mode="json")
-        assert client.get(f"{RUNS}/1/curves").json() == {"epochs": [], "steps": []}
+        drawn = {"epochs": [], "steps": [], "lr_finds": []}
+        assert client.get(f"{RUNS}/1/curves").json() == drawn
 
     def test_an_input_at_fault_is_shown_with_the_way_out(
         self, client: TestClient, zoo: Zoo, place: Workplace, desk: Desk, cluster: FakeCluster

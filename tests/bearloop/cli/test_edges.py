@@ -124,7 +124,10 @@ def test_reading_commands_give_json_and_nothing_else(
 ) -> None:
     train(database, store, project, bears(12))
     assert logged_in("profile", "bears", "--json").json["images"] == 12
-    assert logged_in("report", 1, "--json").json["run"] == 1
+    report = logged_in("report", 1, "--json").json
+    assert report["run"] == 1
+    assert "too_few_epochs" in [finding["code"] for finding in report["findings"]]
+    assert report["lr_finds"][0]["suggestions"]["valley"] == 8e-3
     assert logged_in("runs", "--json").json[0]["metrics"]
     opened = logged_in("review", "open", 1, "--json").json
     assert opened["number"] == 1
@@ -138,6 +141,17 @@ def test_reading_commands_give_json_and_nothing_else(
     assert logged_in("runs", 2, "--cancel", "--json").json["number"] == 2
 
 
+def test_a_report_says_what_went_wrong_and_which_rates_are_suggested(
+    logged_in: Cli, database: Database, store: FolderStore, project: Project
+) -> None:
+    train(database, store, project, bears(12))
+    report = logged_in("report", 1)
+    assert "too_few_epochs: the training loss is 1.2" in report.err
+    assert "train the stage 'head' for 3 epochs" in report.err
+    assert "lr-find before head" in report.out
+    assert "taken for auto" in report.out
+
+
 def test_recipe_overrides_reach_the_run_or_are_refused(
     logged_in: Cli, database: Database, store: FolderStore, project: Project
 ) -> None:
@@ -149,6 +163,9 @@ def test_recipe_overrides_reach_the_run_or_are_refused(
         "no_such_weights"
         in logged_in("train", "bears", "--weights", "file:///none.pth", code=1).error
     )
+    assert "a number like 2e-3" in logged_in("train", "bears", "--lr", "high", code=2).err
+    auto = logged_in("train", "bears", "--lr", "auto", "--weights", "none", "--no-wait", "--json")
+    assert auto.json[0]["state"] == "queued"
     assert "unknown_recipe" in logged_in("train", "bears", "--recipe", "magic", code=1).error
 
 

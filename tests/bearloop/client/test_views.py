@@ -23,6 +23,8 @@ ANSWERS: dict[str, type[View]] = {
     "runs_list_runs": views.RunView,
     "runs_cancel_run": views.RunView,
     "evaluation_show_report": views.ReportView,
+    "runs_show_lr_finder": views.LrFindsView,
+    "evaluation_show_diagnosis": views.DiagnosisView,
     "evaluation_compare_runs": views.ComparisonView,
     "review_create_review": views.ReviewView,
     "review_list_reviews": views.ReviewView,
