@@ -24,6 +24,8 @@ SLIDE_THRESHOLD: Final = 0.005
 LEAST_POINTS: Final = SLIDE_WIDTH + 1
 FLAT: Final = 0.05
 """Least fall of the smoothed loss, as a share of the first: less is not worth a rate."""
+RUNS_AWAY: Final = 2.0
+"""Times the lowest smoothed loss so far."""
 NOISES: Final = 2.0
 """Least fall of the smoothed loss, in standard errors of the mean that it begins with."""
 
@@ -56,10 +58,14 @@ def suggest(
         if broke:
             return Suggested({}, "not_finite", f"the loss was soon no number: {words}")
         return Suggested({}, "too_few_points", words)
-    fall = float(np.max(np.maximum.accumulate(values) - values))
-    if fall < max(FLAT * values[0], NOISES * _noise(losses, iterations=iterations)):
+    calm = _calm(values)
+    fall = float(np.max(np.maximum.accumulate(values[:calm]) - values[:calm]))
+    start = iterations // DROPPED_AT_START
+    noise = _noise(losses[: start + calm], averaged=max(1, start))
+    least = max(FLAT * float(values[0]), NOISES * noise)
+    if fall < least:
         words = f"the smoothed loss falls by {fall:.3g} at most, from {values[0]:.3g}"
-        return Suggested({}, "flat", f"{words}: at no rate did the model learn")
+        return Suggested({}, "flat", f"{words}, and less than {least:.3g} is no learning")
     return Suggested({name: rule(lrs, values) for name, rule in RULES.items()}, None, None)
 
 
@@ -109,14 +115,18 @@ def slide(lrs: Numbers, losses: Numbers) -> float:
     return float(found)
 
 
-def _noise(losses: Sequence[float], *, iterations: int) -> float:
-    """Return the standard error of the smoothed loss where the usable part begins.
+def _calm(values: Numbers) -> int:
+    """Count the points before the loss runs away: what falls behind them was not learnt."""
+    away = np.flatnonzero(values > RUNS_AWAY * np.minimum.accumulate(values))
+    return int(away[0]) if len(away) else len(values)
 
-    By the median of the losses' steps: neither learning nor running away counts.
-    """
-    finite = np.asarray([loss for loss in losses if np.isfinite(loss)])
-    deviation = 1.4826 * float(np.median(np.abs(np.diff(finite)))) / np.sqrt(2)
-    return float(deviation / np.sqrt(max(1, iterations // DROPPED_AT_START)))
+
+def _noise(losses: Sequence[float], *, averaged: int) -> float:
+    """Return the standard error of a mean of so many losses, by the median of their steps."""
+    if len(losses) < 2:
+        return 0.0
+    deviation = 1.4826 * float(np.median(np.abs(np.diff(losses)))) / np.sqrt(2)
+    return float(deviation / np.sqrt(averaged))
 
 
 RULES: Final[Mapping[Suggestion, Callable[[Numbers, Numbers], float]]] = {

@@ -62,7 +62,7 @@ def test_a_good_curve_has_four_suggestions_and_their_disagreement() -> None:
         ([math.nan], 0, "not_finite", "was soon no number"),
         ([2.0] * 12 + [math.nan], 0, "not_finite", "16 are needed"),
         ([2.0] * 100, 0.1, "flat", "falls by 0 at most, from 2"),
-        ([2.0 + 0.01 * place for place in range(100)], 0, "flat", "at no rate"),
+        ([2.0 + 0.01 * place for place in range(100)], 0, "flat", "is no learning"),
         ([2.0 - 0.002 * place for place in range(100)], 0.5, "flat", "falls by 0.168"),
     ],
 )
@@ -77,3 +77,8 @@ def test_a_curve_that_says_nothing_is_told_apart(
 def test_what_is_noise_in_loud_batches_is_learning_in_quiet_ones() -> None:
     gentle = [2.0 - 0.002 * place for place in range(100)]
     assert suggested(gentle, noise=0.01).none is None
+
+
+def test_a_loss_that_fell_only_after_it_had_run_away_taught_nothing() -> None:
+    away = [2.0] * 40 + [30.0 - 0.4 * place for place in range(60)]
+    assert suggested(away, noise=0.1).none == "flat"
