@@ -23,8 +23,8 @@ from bearloop.contract.jobs import (
     result_key,
     spec_key,
 )
-from bearloop.contract.recipes import CacheStage, EvaluateStage
-from bearloop.contract.runs import Curves, RunOutput, RunSpec
+from bearloop.contract.recipes import CacheStage, EvaluateStage, LrFindStage
+from bearloop.contract.runs import Curves, LrFinds, RunOutput, RunSpec
 from bearloop.report_file import count_rows
 from bearloop.store import FolderStore, image_key
 from tests.trainer.versions import pictures, put_spec, put_version, recipe, whole
@@ -32,6 +32,7 @@ from trainer.__main__ import main
 
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
 SHORT = recipe(CacheStage(presize=32), whole(2), EVALUATE)
+SEARCH = LrFindStage(start_lr=1e-5, iterations=30)
 DEADLINE = 240.0
 """Seconds that a subprocess may take on a busy machine."""
 
@@ -207,6 +208,23 @@ def test_an_unreadable_image_ends_the_run_with_its_sha256(job: Job) -> None:
     problem = refused(job)
     assert problem.value is not None
     assert image == image_key(problem.value)
+
+
+def test_a_rate_that_is_found_trains_the_run_and_judges_its_labels(job: Job) -> None:
+    version(job, recipe=recipe(CacheStage(presize=32), SEARCH, whole(1, lr="auto"), EVALUATE))
+    assert main([]) == ExitCode.done
+    curves = Curves.model_validate_json(job.store.get(job.output_of_run().curves_key))
+    (found,) = curves.lr_finds
+    assert {step.lr for step in curves.steps} == {found.lr}
+    kept = job.store.get("jobs/job-1/attempts/a/lr-finder.json")
+    assert LrFinds.model_validate_json(kept).finds == (found,)
+
+
+def test_an_auto_rate_that_nothing_finds_ends_the_run_before_it_starts(job: Job) -> None:
+    version(job, recipe=recipe(CacheStage(presize=32), whole(1, lr="auto"), EVALUATE))
+    problem = refused(job)
+    assert (problem.code, problem.value) == ("recipe_not_whole", "auto")
+    assert "'whole'" in problem.detail
 
 
 def test_a_recipe_without_fit_stage_and_a_wrong_spec_are_refused_by_field(job: Job) -> None:
