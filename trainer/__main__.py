@@ -150,6 +150,8 @@ def _begin(
     checkpoints = Checkpoints(store, spec)
     resumed = checkpoints.newest()
     state = FitState() if resumed is None else resumed.state
+    if resumed is not None:
+        log.info("goes on from a checkpoint: stage %d, epoch %d", state.stage + 1, state.epoch)
     tracker.start(device=device_name(device), curves=state.curves())
     with clock.measure("cache"), ranks.first_of_node_first():
         presized, evaluation = open_pixels(

@@ -17,14 +17,18 @@ from tests.life.story import Trained, bring_in
 HERE = Path(__file__).parent
 NAMESPACE, RELEASE = "bearloop-tests", "stories"
 GPUS = 2
+STORY = 1200
+"""Seconds that one story may take at most."""
 LAST = ("test_upgrades.py",)
 """What changes or ends the release that the other stories use."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     mine = [item for item in items if HERE in item.path.parents]
-    if "KUBECONFIG" not in os.environ:
-        for item in mine:
+    for item in mine:
+        # The first one installs everything within its time.
+        item.add_marker(pytest.mark.timeout(STORY))
+        if "KUBECONFIG" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
     items.sort(key=lambda item: item.path.name in LAST)
 

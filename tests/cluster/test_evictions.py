@@ -28,7 +28,7 @@ def test_an_evicted_run_goes_on_from_its_checkpoint(
     until(lambda: pod not in release.namespace.running(trainers), "the pod is gone")
     assert await_run(client, run.number)
     log = client.runs.logs(run.number)
-    assert "checkpoint" in log, log
+    assert "goes on from a checkpoint" in log, log
 
     steps = logged_steps(release, client, run.number)
     assert steps
