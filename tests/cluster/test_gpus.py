@@ -57,7 +57,8 @@ def test_a_run_that_asks_for_a_gpu_never_trains_on_the_cpu(
     ended = wait_until_ended(lambda: client.runs.get(run), limit=PATIENCE)
     assert ended.state == "failed"
     assert ended.launches == 1
-    assert "cuda" in (ended.reason or "").lower()
+    assert ended.problem is not None
+    assert (ended.problem.code, ended.problem.value) == ("no_gpu", "cuda")
 
 
 def await_cancelled(client: Client, run: int) -> None:
