@@ -139,7 +139,7 @@ def test_the_registered_model_predicts_where_only_mlflow_is(
     bundle = load_bundle(project_store(up), bundle_prefix(trained.bundle))
     pixels = np.stack([preprocess(data, bundle.card.preprocess) for data in bundle.golden])
     np.save(tmp_path / "pixels.npy", pixels)
-    model = f"models:/{client.project}-{trained.dataset}/{version}"
+    model = f"models:/{client.project}.{trained.dataset}/{version}"
     answer = subprocess.run(
         [sys.executable, "-c", CLEAN, model, str(tmp_path / "pixels.npy")],
         capture_output=True,

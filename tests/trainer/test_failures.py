@@ -9,6 +9,7 @@ from bearloop.intervals import wilson
 from tests.trainer.failures import FAILURES, VALID, cause
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failure_that_was_caused_is_named(name: str, tmp_path: Path) -> None:
     curves = cause(name, tmp_path)

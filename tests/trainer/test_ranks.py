@@ -152,6 +152,7 @@ def team(tmp_path: Path) -> Team:
 LONG = recipe(CacheStage(presize=32), whole(40), EVALUATE, batch_size=4)
 
 
+@pytest.mark.long
 def test_all_end_with_42_where_the_input_is_at_fault(team: Team) -> None:
     spec = shared(team.store, GENTLE)
     image = next(iter(team.store.list("images/"))).key
@@ -163,6 +164,7 @@ def test_all_end_with_42_where_the_input_is_at_fault(team: Team) -> None:
     assert spec.ranks == 2
 
 
+@pytest.mark.long
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
 def test_two_gpus_that_are_not_there_end_the_run(team: Team) -> None:
     spec = shared(team.store, GENTLE, nodes=1)
@@ -174,6 +176,7 @@ def test_two_gpus_that_are_not_there_end_the_run(team: Team) -> None:
     assert "2 GPUs" in problem.detail
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_ends_all_as_a_crash(team: Team) -> None:
     shared(team.store, LONG)
     launcher = team.start("a")
