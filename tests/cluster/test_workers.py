@@ -1,26 +1,48 @@
 """Workers are killed and stalled: nothing is lost, nothing is done twice, nothing is revived."""
 
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from pathlib import Path
+from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Any
 
-import pytest
-
-from api.cluster.protocol import Cluster, JobRequest
-from api.jobs.reconcile import Workplace, claim_job, reconcile_job
-from api.settings import Settings
-from api.worker import build_cluster, build_workplace
 from bearloop.client import Client
 from bearloop.client.waiting import wait_until_ended
 from tests.cluster.rig import PATIENCE, Namespace, Release, until
 from tests.life.pictures import recipe, shapes
 from tests.life.story import GATES, Trained, await_promotion, await_run, bring_in
 
+STALLING = "stalling"
+STALLS = """
+import pathlib, time
+from api.jobs.reconcile import claim_job, reconcile_job
+from api.settings import settings
+from api.worker import build_cluster, build_workplace
+
+class Stalling:
+    launched = False
+    def __init__(self, real):
+        self.real = real
+    def launch(self, request):
+        print("stalls before", request.name, flush=True)
+        while not pathlib.Path("/scratch/go").exists():
+            time.sleep(0.1)
+        self.real.launch(request)
+        self.launched = True
+        print("launched", request.name, flush=True)
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+cluster = Stalling(build_cluster(settings()))
+place = build_workplace(settings(), cluster)
+while not cluster.launched:
+    job = claim_job(place)
+    if job is not None:
+        reconcile_job(place, job)
+    time.sleep(0.1)
+"""
+"""A worker whose calls to create a Job wait until a file is there."""
 WORKER = "app.kubernetes.io/component=worker"
 KILLS = 10
 APART = (1.0, 6.0)
@@ -45,35 +67,36 @@ def test_ten_killed_workers_lose_and_double_nothing(
     assert [view.number for view in client.runs.list()].count(run.number) == 1
     assert len(list(client.datasets.images("killed"))) == len(shapes(seed=3).files)
     client.endpoints.delete("killed")
-    jobs = "batch/jobs"
-    until(lambda: not release.namespace.get(jobs, "-l", "bearloop.io/job")["items"], "no job stays")
+    made = ("jobs", "-l", "bearloop.io/job")
+    until(lambda: not release.namespace.get(*made)["items"], "no job stays")
 
 
 def test_a_stalled_worker_revives_no_cancelled_run(
-    release: Release,
-    client: Client,
-    imported: Trained,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    release: Release, client: Client, imported: Trained
 ) -> None:
-    place, stall = stalled_workplace(release, tmp_path, monkeypatch)
+    namespace = release.namespace
     scale_workers(release, 0)
+    start_stalling_worker(release)
     whole = recipe(epochs=400).model_dump(mode="json")
     (run,) = client.runs.start(
         imported.dataset, imported.version.number, recipe=whole, gpus=1, device="auto"
     )
-    until(lambda: stalls_at_a_launch(place, stall), "the worker is about to create the Job")
+
+    def said() -> str:
+        return namespace.kubectl("logs", STALLING)
+
+    until(lambda: "stalls" in said(), "the worker is about to create the Job")
     client.runs.cancel(run.number)
     scale_workers(release, 1)
     ended = wait_until_ended(lambda: client.runs.get(run.number), limit=PATIENCE)
     assert ended.state == "cancelled"
 
-    stall.released.set()
-    until(lambda: stall.launched.is_set(), "it wakes, and creates what nobody wants any more")
-    (request,) = stall.requests
-    until(lambda: stall.real.job(request.name) is None, "the late launch is taken away")
+    namespace.kubectl("exec", STALLING, "--", "touch", "/scratch/go")
+    until(lambda: "launched" in said(), "it wakes, and creates what nobody wants any more")
+    made = ("jobs", "-l", "bearloop.io/job")
+    until(lambda: not namespace.get(*made)["items"], "the late launch is taken away")
     assert client.runs.get(run.number).state == "cancelled"
-    place.database.close()
+    namespace.kubectl("delete", "pod", STALLING, "--wait=false")
 
 
 @dataclass
@@ -103,68 +126,30 @@ def killed_now_and_then(namespace: Namespace) -> Iterator[Kills]:
         thread.join()
 
 
-@dataclass
-class StallingCluster:
-    """The real cluster, reached by a worker that stalls just before it creates a Job."""
-
-    real: Cluster
-    reached: Event = field(default_factory=Event)
-    released: Event = field(default_factory=Event)
-    launched: Event = field(default_factory=Event)
-    requests: list[JobRequest] = field(default_factory=list)
-
-    def launch(self, request: JobRequest) -> None:
-        self.requests.append(request)
-        self.reached.set()
-        assert self.released.wait(PATIENCE)
-        self.real.launch(request)
-        self.launched.set()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
-
-def stalls_at_a_launch(place: Workplace, stall: StallingCluster) -> bool:
-    """Make the stalling worker's steps, each in a thread, until one of them stalls."""
-    if not stall.reached.is_set():
-        job = claim_job(place)
-        if job is not None:
-            Thread(target=reconcile_job, args=(place, job), daemon=True).start()
-    return stall.reached.wait(1)
-
-
 def scale_workers(release: Release, count: int) -> None:
     """Let so many workers run in the cluster."""
-    name = f"deployment/{release.name}-bearloop-worker"
-    release.namespace.kubectl("scale", name, f"--replicas={count}")
-    until(lambda: len(release.namespace.pods(WORKER)) == count, f"{count} workers are there")
+    name = f"{release.name}-bearloop-worker"
+    release.namespace.kubectl("scale", f"deployment/{name}", f"--replicas={count}")
+
+    def settled() -> bool:
+        status = release.namespace.get("deployment", name)["status"]
+        return (status.get("replicas", 0), status.get("readyReplicas", 0)) == (count, count)
+
+    until(settled, f"{count} workers are there")
+    if count == 0:
+        until(lambda: not release.namespace.pods(WORKER), "the workers have ended")
 
 
-def stalled_workplace(
-    release: Release, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Workplace, StallingCluster]:
-    """Wire a worker of the release here, outside of the cluster, with a cluster that stalls."""
-    named = f"{release.name}-bearloop"
-    told = release.namespace.get("configmap", f"{named}-settings")["data"]
-    rules = release.namespace.get("configmap", f"{named}-cluster")["data"]["cluster.json"]
-    (folder / "cluster.json").write_text(rules)
-    minio = f"http://{release.namespace.address(f'{named}-minio')}"
-    for name, text in release.namespace.secret(f"{named}-store-api").items():
-        monkeypatch.setenv(name, text)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", minio)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", told["AWS_DEFAULT_REGION"])
-    database = release.namespace.secret(f"{named}-database")["program-url"]
-    postgres = release.namespace.address(f"{named}-postgresql")
-    settings = Settings(
-        database_url=database.replace(f"{named}-postgresql:5432", postgres),
-        store_url=told["BEARLOOP_STORE_URL"],
-        tracking_url=f"http://{release.namespace.address(f'{named}-mlflow')}",
-        cluster="kubernetes",
-        cluster_file=str(folder / "cluster.json"),
-        work_folder=str(folder),
-        lease=timedelta(seconds=10),
-        call_deadline=timedelta(seconds=2),
-    )
-    stall = StallingCluster(build_cluster(settings))
-    place = build_workplace(settings, stall)
-    return place, stall
+def start_stalling_worker(release: Release) -> None:
+    """Start a worker of the release that stalls just before it creates a Job."""
+    deployment = release.namespace.get("deployment", f"{release.name}-bearloop-worker")
+    template = deployment["spec"]["template"]
+    spec = {**template["spec"], "restartPolicy": "Never"}
+    (worker,) = spec["containers"]
+    for probe in ("startupProbe", "livenessProbe"):
+        worker.pop(probe, None)
+    worker["command"] = ["python", "-c", STALLS]
+    metadata = {"name": STALLING, "labels": template["metadata"]["labels"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    release.namespace.kubectl("apply", "-f", "-", content=json.dumps(pod))
+    until(lambda: STALLING in release.namespace.running(WORKER), "the stalling worker runs")
