@@ -14,6 +14,7 @@ def served(app: FastAPI) -> Iterator[str]:
     """Serve an application; gives its address."""
     with closing(socket.socket()) as bound:
         bound.bind(("127.0.0.1", 0))
+        bound.listen()  # who asks before the server runs waits for it
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
         thread = threading.Thread(target=server.run, args=([bound],), name="api")
         thread.start()
