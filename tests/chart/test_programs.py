@@ -94,11 +94,11 @@ def test_the_api_should_read_write_and_delete(objects: ObjectServer) -> None:
 def test_jobs_should_write_images_and_never_delete_one(objects: ObjectServer) -> None:
     store = objects.store("jobs")
     store.put(image_key("b" * 64), b"picture")
-    store.put("jobs/1/attempts/2/checkpoint", b"weights")
+    store.put("jobs/1/checkpoints/2", b"weights")
 
     assert store.get(image_key("b" * 64)) == b"picture"
     assert store.put_new("jobs/1/result.json", b"{}")
-    store.delete("jobs/1/attempts/2/checkpoint")
+    store.delete("jobs/1/checkpoints/2")
     with pytest.raises(StoreError, match="AccessDenied"):
         store.delete(image_key("b" * 64))
 

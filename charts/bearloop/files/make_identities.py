@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def policy_of(identity: str, bucket: str) -> dict[str, Any]:
-    """Read what the identity may do; keys are `[prefix/]projects/<id>/<kind>/…`."""
+    """Read what the identity may do; the bucket is bearloop's alone, so keys have no prefix."""
     text = Path(__file__).with_name(f"s3-{identity}.json").read_text()
-    policy: dict[str, Any] = json.loads(text.replace("BUCKET", bucket))
+    policy: dict[str, Any] = json.loads(text.replace("BUCKET", bucket).replace("PREFIX", ""))
     return policy
 
 
