@@ -1,6 +1,7 @@
 # Everything a developer runs; `make` alone lists it. CI runs nothing that is not here.
 PYTHON ?= python3
 ARGS ?=
+STORIES ?= tests/cluster
 BIN := .venv/bin
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
@@ -54,7 +55,7 @@ test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
 	$(BIN)/python -m pytest $(PARALLEL) -m long
 
 test-cluster: $(DEV) ## Tell the stories of the cluster that KUBECONFIG names (minutes)
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest $(STORIES)
 
 check: $(DEV) ## Check style, types and architecture (under a minute)
 	$(BIN)/ruff check .

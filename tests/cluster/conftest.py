@@ -1,7 +1,6 @@
 """One release of the evaluation profile on the cluster that KUBECONFIG names, for all stories."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -85,13 +84,3 @@ def imported(release: Release) -> Trained:
         return Trained(drawn, "shapes", version, run=0, bundle="")
     finally:
         opened_client.close()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Note how long each story took, for the table at the end."""
-    began = time.monotonic()
-    try:
-        return (yield)
-    finally:
-        item.user_properties.append(("seconds", time.monotonic() - began))

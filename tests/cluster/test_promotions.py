@@ -78,15 +78,16 @@ def two_runs(release: Release, imported: Trained) -> list[int]:
     return [run.number for run in runs]
 
 
+@pytest.fixture
+def picture(imported: Trained, tmp_path: Path) -> Path:
+    written = tmp_path / "one.png"
+    written.write_bytes(next(iter(imported.shapes.files.values())))
+    return written
+
+
 def test_no_request_fails_while_bundles_change(
-    release: Release,
-    client: Client,
-    imported: Trained,
-    two_runs: list[int],
-    tmp_path_factory: pytest.TempPathFactory,
+    release: Release, client: Client, two_runs: list[int], picture: Path
 ) -> None:
-    picture = tmp_path_factory.mktemp("picture") / "one.png"
-    picture.write_bytes(next(iter(imported.shapes.files.values())))
     first, second = (client.runs.get(run).bundle_digest for run in two_runs)
     client.endpoints.create("busy", gates=GATES[:2])
     token = client.endpoints.create_token("busy", "load")
@@ -120,14 +121,8 @@ def answers_from(url: str, token: str, *, picture: Path, bundle: str) -> None:
 
 
 def test_servers_come_and_go_with_the_load(
-    release: Release,
-    client: Client,
-    imported: Trained,
-    two_runs: list[int],
-    tmp_path_factory: pytest.TempPathFactory,
+    release: Release, client: Client, two_runs: list[int], picture: Path
 ) -> None:
-    picture = tmp_path_factory.mktemp("picture") / "one.png"
-    picture.write_bytes(next(iter(imported.shapes.files.values())))
     client.endpoints.create("wide", gates=GATES[:2], replicas=1, most_replicas=2, cpu=0.2)
     token = client.endpoints.create_token("wide", "load")
     promote(client, "wide", two_runs[0])
