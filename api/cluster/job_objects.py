@@ -5,15 +5,17 @@ from typing import Final
 
 from api.cluster.kubernetes_rules import KubernetesRules, PodRules
 from api.cluster.pod_objects import (
+    AT_HOME,
     CONTAINER_SECURITY,
     JOB_LABEL,
-    POD_SECURITY,
     PROJECT,
-    SCRATCH,
     TITLE,
     Thing,
     made_labels,
     owner_references,
+    pod_spec,
+    scratch_mounts,
+    scratch_volumes,
 )
 from api.cluster.protocol import JobRequest
 from bearloop.contract import environment
@@ -130,31 +132,21 @@ def _code(code: ExitCode) -> Thing:
 
 def _pod(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
     pod_rules = _pod_rules(request, rules)
-    placed = {
+    own = {
         "subdomain": request.name if request.nodes > 1 else None,
-        "nodeSelector": pod_rules.node_selector,
-        "tolerations": list(pod_rules.tolerations),
-        "affinity": pod_rules.affinity,
-        "priorityClassName": pod_rules.priority_class,
-        "runtimeClassName": pod_rules.runtime_class,
         "imagePullSecrets": [{"name": secret} for secret in rules.pull_secrets],
     }
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": int(rules.grace.total_seconds()),
-        "serviceAccountName": rules.service_account,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": POD_SECURITY,
-        **{name: value for name, value in placed.items() if value},
+        **pod_spec(rules, pod_rules),
+        **{name: value for name, value in own.items() if value},
         "containers": [_container(request, rules, command=command)],
-        "volumes": _volumes(pod_rules),
+        "volumes": scratch_volumes(pod_rules),
     }
 
 
 def _container(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
     pod_rules = _pod_rules(request, rules)
-    shared = [{"name": "shared-memory", "mountPath": "/dev/shm"}]
     return {
         "name": CONTAINER,
         "image": pod_rules.image,
@@ -166,20 +158,12 @@ def _container(request: JobRequest, rules: KubernetesRules, *, command: Sequence
         "securityContext": CONTAINER_SECURITY,
         # The end of the log tells why it died, where the log itself is gone.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": "scratch", "mountPath": SCRATCH},
-            *(shared if pod_rules.shared_memory else []),
-        ],
+        "volumeMounts": scratch_mounts(pod_rules),
     }
 
 
 def _environment(request: JobRequest, pod_rules: PodRules) -> list[Thing]:
-    told = {
-        "HOME": SCRATCH,
-        "TMPDIR": SCRATCH,
-        **pod_rules.environment,
-        **request.environment,
-    }
+    told = {**AT_HOME, **pod_rules.environment, **request.environment}
     if request.nodes > 1:
         told[environment.MASTER] = f"{request.name}-0.{request.name}"
     if request.shards > 1:
@@ -200,14 +184,6 @@ def _resources(request: JobRequest, rules: KubernetesRules) -> Thing:
         "requests": {"cpu": f"{request.cpu or pod_rules.cpu:g}", "memory": memory, **gpus},
         "limits": {"memory": memory, **gpus},
     }
-
-
-def _volumes(pod_rules: PodRules) -> list[Thing]:
-    shared = {"medium": "Memory", "sizeLimit": pod_rules.shared_memory}
-    return [
-        {"name": "scratch", "emptyDir": {"sizeLimit": pod_rules.scratch}},
-        *([{"name": "shared-memory", "emptyDir": shared}] if pod_rules.shared_memory else []),
-    ]
 
 
 def _pod_rules(request: JobRequest, rules: KubernetesRules) -> PodRules:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from api.cluster.kubernetes_rules import KubernetesRules
+from api.cluster.kubernetes_rules import KubernetesRules, PodRules
 
 Thing = dict[str, Any]
 """A Kubernetes object, or a part of one."""
@@ -14,6 +14,8 @@ TITLE: Final = "bearloop.io/title"
 PROJECT: Final = "bearloop.io/project"
 SCRATCH: Final = "/scratch"
 """The one folder that a pod may write to."""
+AT_HOME: Final[Mapping[str, str]] = {"HOME": SCRATCH, "TMPDIR": SCRATCH}
+"""Variables of every pod."""
 USER: Final = 10001
 """Of every image, and the group too."""
 
@@ -52,3 +54,40 @@ def owner_references(rules: KubernetesRules, owner_uid: str | None) -> list[Thin
         return []
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": rules.owner, "uid": owner_uid}
     return [{**owner, "blockOwnerDeletion": False}]
+
+
+def pod_spec(rules: KubernetesRules, pods: PodRules) -> Thing:
+    """Return what the specs of all pods have in common: no rights, restricted, placed as asked."""
+    placed = {
+        "nodeSelector": pods.node_selector,
+        "tolerations": list(pods.tolerations),
+        "affinity": pods.affinity,
+        "priorityClassName": pods.priority_class,
+        "runtimeClassName": pods.runtime_class,
+    }
+    return {
+        "serviceAccountName": rules.service_account,
+        "automountServiceAccountToken": False,
+        # Else a Service of the namespace named `bearloop` would set BEARLOOP_PORT.
+        "enableServiceLinks": False,
+        "securityContext": POD_SECURITY,
+        "terminationGracePeriodSeconds": int(rules.grace.total_seconds()),
+        **{name: value for name, value in placed.items() if value},
+    }
+
+
+def scratch_volumes(pods: PodRules) -> list[Thing]:
+    """Return the volumes of the one folder that can be written to, and of shared memory."""
+    volumes: list[Thing] = [{"name": "scratch", "emptyDir": {"sizeLimit": pods.scratch}}]
+    if pods.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": pods.shared_memory}
+        volumes.append({"name": "shared-memory", "emptyDir": memory})
+    return volumes
+
+
+def scratch_mounts(pods: PodRules) -> list[Thing]:
+    """Return where a container finds `scratch_volumes`."""
+    mounts: list[Thing] = [{"name": "scratch", "mountPath": SCRATCH}]
+    if pods.shared_memory:
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})
+    return mounts

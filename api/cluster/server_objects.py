@@ -13,15 +13,17 @@ from datetime import timedelta
 
 from api.cluster.kubernetes_rules import KubernetesRules
 from api.cluster.pod_objects import (
+    AT_HOME,
     CONTAINER_SECURITY,
     ENDPOINT_LABEL,
-    POD_SECURITY,
     PROJECT,
-    SCRATCH,
     TITLE,
     Thing,
     made_labels,
     owner_references,
+    pod_spec,
+    scratch_mounts,
+    scratch_volumes,
 )
 from api.cluster.protocol import DeploymentRequest
 from bearloop.contract.environment import ENDPOINT_TOKENS, LINGER, THREADS
@@ -193,22 +195,16 @@ def _template(request: DeploymentRequest, place: Place) -> Thing:
             },
         },
         "spec": {
-            "serviceAccountName": rules.service_account,
-            "automountServiceAccountToken": False,
-            # Else a Service of the namespace named `bearloop` would set BEARLOOP_PORT.
-            "enableServiceLinks": False,
-            "securityContext": POD_SECURITY,
-            "terminationGracePeriodSeconds": int(rules.grace.total_seconds()),
+            **pod_spec(rules, rules.inference),
             "imagePullSecrets": [{"name": name} for name in rules.pull_secrets],
-            **_placing(request, place),
+            "topologySpreadConstraints": _spread(request, place),
             "containers": [_container(request, place)],
             "volumes": _volumes(request, place),
         },
     }
 
 
-def _placing(request: DeploymentRequest, place: Place) -> Thing:
-    pods = place.rules.inference
+def _spread(request: DeploymentRequest, place: Place) -> list[Thing]:
     anywhere: tuple[Thing, ...] = (
         {
             "maxSkew": 1,
@@ -217,19 +213,10 @@ def _placing(request: DeploymentRequest, place: Place) -> Thing:
         },
     )
     selector = {"matchLabels": dict(pod_selector(place.rules.release, request.name))}
-    spread = [
+    return [
         {"labelSelector": selector, "matchLabelKeys": [TEMPLATE], **constraint}
-        for constraint in pods.topology_spread or anywhere
+        for constraint in place.rules.inference.topology_spread or anywhere
     ]
-    optional = {
-        "nodeSelector": pods.node_selector,
-        "tolerations": list(pods.tolerations),
-        "affinity": pods.affinity,
-        "priorityClassName": pods.priority_class,
-        "runtimeClassName": pods.runtime_class,
-    }
-    named = {key: value for key, value in optional.items() if value}
-    return {**named, "topologySpreadConstraints": spread}
 
 
 def _container(request: DeploymentRequest, place: Place) -> Thing:
@@ -265,8 +252,7 @@ def _environment(request: DeploymentRequest, place: Place) -> list[Thing]:
     # comes after it. Half of the grace at most, so that those in flight are answered.
     linger = min(KEEPS_ALIVE + TELLING, place.rules.grace / 2)
     values = {
-        "HOME": SCRATCH,
-        "TMPDIR": SCRATCH,
+        **AT_HOME,
         LINGER: f"{linger.total_seconds():g}",
         **place.rules.inference.environment,
         **request.environment,
@@ -282,11 +268,7 @@ def _environment(request: DeploymentRequest, place: Place) -> list[Thing]:
 
 
 def _volumes(request: DeploymentRequest, place: Place) -> list[Thing]:
-    pods = place.rules.inference
-    volumes: list[Thing] = [{"name": "scratch", "emptyDir": {"sizeLimit": pods.scratch}}]
-    if pods.shared_memory:
-        memory = {"medium": "Memory", "sizeLimit": pods.shared_memory}
-        volumes.append({"name": "shared-memory", "emptyDir": memory})
+    volumes = scratch_volumes(place.rules.inference)
     if request.token_hashes is not None:
         name = object_name(place.rules.release, request.name)
         secret = {"secretName": name, "defaultMode": 0o440}
@@ -295,9 +277,7 @@ def _volumes(request: DeploymentRequest, place: Place) -> list[Thing]:
 
 
 def _mounts(request: DeploymentRequest, place: Place) -> list[Thing]:
-    mounts: list[Thing] = [{"name": "scratch", "mountPath": SCRATCH}]
-    if place.rules.inference.shared_memory:
-        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})
+    mounts = scratch_mounts(place.rules.inference)
     if request.token_hashes is not None:
         # The folder and not the file: a file that is mounted alone never changes.
         mounts.append({"name": "tokens", "mountPath": TOKEN_FOLDER, "readOnly": True})
