@@ -103,6 +103,8 @@ class RunView(BaseModel):
     bundle_digest: str | None
     mlflow_url: str | None
     """The run's page."""
+    mlflow_run_id: str | None
+    """As MLflow's own clients name the run."""
     mlflow_version: str | None
     """Version of the registered model."""
     created_at: datetime
@@ -191,6 +193,7 @@ def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
         metrics=_metrics(parts.report),
         bundle_digest=run.bundle_digest,
         mlflow_url=page,
+        mlflow_run_id=run.mlflow_run_id,
         mlflow_version=run.mlflow_version,
         created_at=run.created_at,
         created_by=run.created_by,

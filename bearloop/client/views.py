@@ -132,6 +132,7 @@ class RunView(JobView):
     """By split; None until the run is done."""
     bundle_digest: str | None = None
     mlflow_url: str | None = None
+    mlflow_run_id: str | None = None
     mlflow_version: str | None = None
 
 

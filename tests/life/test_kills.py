@@ -269,8 +269,8 @@ def assert_as_undisturbed(up: Up, client: Client, run: int, trained: Trained) ->
     assert steps(client, run) == steps(client, trained.run)
     assert [point["step"] for point in steps(client, run)] == list(range(1, STEPS + 1))
     mlflow = MlflowClient(tracking_uri=up.tracking_url, registry_uri=up.tracking_url)
-    assert seen.mlflow_url is not None
-    tracked = seen.mlflow_url.rpartition("/")[2]
+    tracked = seen.mlflow_run_id
+    assert tracked is not None
     logged = [point.step for point in mlflow.get_metric_history(tracked, "loss")]
     assert sorted(logged) == list(range(1, STEPS + 1))
     until(lambda: mlflow.get_run(tracked).info.status == "FINISHED", "MLflow knows the end")

@@ -198,6 +198,7 @@ class TestLiving:
         assert run["metrics"]["valid"]["error"] == ERROR.model_dump()
         assert run["bundle_digest"] == output.bundle_digest
         assert "/#/experiments/" in run["mlflow_url"]
+        assert run["mlflow_run_id"] == desk.spec(job)["tracking"]["run_id"]
         assert run["finished_at"]
         with desk.database.transaction() as session:
             report = session.scalars(select(Report)).one()
