@@ -45,7 +45,9 @@ def set_rates(
 ) -> Rate:
     """Set each layer group's rate and momentum for step `step` (from 0); return the head's."""
     highest = group_rates(groups, lr=stage.rate, lr_body=stage.lr_body)
-    rates = [rate_at(step, steps, schedule=stage.schedule, lr=lr) for lr in highest]
+    rates = [
+        rate_at(step, steps, schedule=stage.schedule, lr=lr, epochs=stage.epochs) for lr in highest
+    ]
     for group in optimiser.param_groups:
         rate = rates[group["place"]]
         group["lr"] = rate.lr

@@ -3,7 +3,7 @@
 import math
 from typing import Final, NamedTuple
 
-from bearloop.contract.recipes import Flat, OneCycle
+from bearloop.contract.recipes import CosineRestarts, Flat, OneCycle, Schedule
 
 HIGH_MOMENTUM: Final = 0.95
 LOW_MOMENTUM: Final = 0.85
@@ -17,10 +17,12 @@ class Rate(NamedTuple):
     momentum: float
 
 
-def rate_at(step: int, steps: int, *, schedule: OneCycle | Flat, lr: float) -> Rate:
-    """Return the rate of step `step` (from 0) of `steps` where the highest is `lr`."""
+def rate_at(step: int, steps: int, *, schedule: Schedule, lr: float, epochs: int = 1) -> Rate:
+    """Return the rate of step `step` (from 0) of the `steps` in `epochs`; `lr` is the highest."""
     if isinstance(schedule, Flat):
         return Rate(lr, FLAT_MOMENTUM)
+    if isinstance(schedule, CosineRestarts):
+        return cosine_restarts(step, steps // epochs, schedule=schedule, lr=lr)
     return one_cycle(step, steps, schedule=schedule, lr=lr)
 
 
@@ -40,6 +42,18 @@ def one_cycle(step: int, steps: int, *, schedule: OneCycle, lr: float) -> Rate:
     return Rate(
         _cosine(lr, lr / schedule.div_final, part), _cosine(LOW_MOMENTUM, HIGH_MOMENTUM, part)
     )
+
+
+def cosine_restarts(step: int, per_epoch: int, *, schedule: CosineRestarts, lr: float) -> Rate:
+    """Return SGDR's rate: from lr by a cosine to 0 in each cycle; momentum stays as it is.
+
+    Source: Loshchilov and Hutter 2017, equation 5, with a least rate of 0. The step after a
+    cycle's last one, where the rate would be 0, is the first of the next cycle.
+    """
+    begun, length = 0, schedule.cycle_len * per_epoch
+    while step >= begun + length:
+        begun, length = begun + length, length * schedule.cycle_mult
+    return Rate(_cosine(lr, 0.0, (step - begun) / length), FLAT_MOMENTUM)
 
 
 def group_rates(groups: int, *, lr: float, lr_body: float | None) -> list[float]:

@@ -55,6 +55,35 @@ class Flat(Record):
     kind: Literal["flat"] = "flat"
 
 
+class CosineRestarts(Record):
+    """SGDR: every cycle begins at the whole rate and follows a cosine down to nothing."""
+
+    kind: Literal["cosine-restarts"] = "cosine-restarts"
+    cycle_len: int = Field(default=1, ge=1, le=1000)
+    """Epochs of the first cycle."""
+    cycle_mult: int = Field(default=1, ge=1, le=10)
+    """How many times as long as the cycle before it each one is."""
+
+    def ends(self, epochs: int) -> tuple[int, ...]:
+        """Return the epochs after which a cycle ends, up to `epochs`."""
+        ends, length = [self.cycle_len], self.cycle_len
+        while ends[-1] <= epochs:
+            length *= self.cycle_mult
+            ends.append(ends[-1] + length)
+        return tuple(ends[:-1])
+
+    def check(self, epochs: int) -> None:
+        """Raise ValueError unless the last cycle ends with the stage: its end is what counts."""
+        whole = self.ends(epochs)
+        if epochs not in whole:
+            after = self.ends(epochs * (self.cycle_mult + 1) + self.cycle_len)[len(whole)]
+            near = [str(end) for end in (*whole[-1:], after)]
+            raise ValueError(
+                f"epochs: {epochs} end within a cycle; cycle_len {self.cycle_len} and cycle_mult "
+                f"{self.cycle_mult} end one after {' or '.join(near)}"
+            )
+
+
 class CacheStage(Record):
     """Decode every picture once and presize it into uint8 memmap shards."""
 
@@ -63,6 +92,7 @@ class CacheStage(Record):
     """Side in pixels of the square that training crops are taken from."""
 
 
+Schedule = Annotated[OneCycle | CosineRestarts | Flat, Field(discriminator="kind")]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Suggestion = Literal["minimum", "steepest", "valley", "slide"]
 """How a rate is read off an lr-find's curve; the names are fastai's."""
@@ -98,7 +128,7 @@ class FitStage(Record):
     kind: Literal["fit"] = "fit"
     name: str
     epochs: int = Field(ge=1, le=1000)
-    schedule: Annotated[OneCycle | Flat, Field(discriminator="kind")] = OneCycle()
+    schedule: Schedule = OneCycle()
     lr: Rate | Literal["auto"]
     """Highest rate of the last layer group (the head); `auto`: what the lr-find stage before it
     finds."""
@@ -145,6 +175,12 @@ class FitStage(Record):
             raise ValueError("lr_body: with lr auto give lr_body_times, its multiple of the rate")
         if self.lr != "auto" and (self.lr_times is not None or self.lr_body_times is not None):
             raise ValueError("lr_times, lr_body_times: they multiply what is found: give lr auto")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_with_a_cycle(self) -> Self:
+        if isinstance(self.schedule, CosineRestarts):
+            self.schedule.check(self.epochs)
         return self
 
 
