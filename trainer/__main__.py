@@ -161,6 +161,7 @@ def _begin(
             presize=cache.presize,
             folder=cache_folder(),
             report=mailbox.counter("cache"),
+            sizes=spec.recipe.sizes(),
         )
     run = Run(
         spec=spec,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +64,20 @@ class PresizedPixels(Pixels):
 class EvaluationPixels(Pixels):
     """The exact output of `bearloop.preprocess.to_pixels` on the originals, as a server sees it."""
 
+    def __init__(
+        self,
+        folder: Path,
+        items: Sequence[Item],
+        others: Mapping[int, "EvaluationPixels"] | None = None,
+    ) -> None:
+        """Open the shards of `folder`; `others` are the same pictures at other sizes."""
+        super().__init__(folder, items)
+        self._others = others or {}
+
+    def at(self, size: int) -> "EvaluationPixels":
+        """Return the pictures at the size that a stage validates at."""
+        return self if size == self.spec.size else self._others[size]
+
 
 class _Places:
     """Where each picture of a folder lies: shard names, and sha256 -> (shard, row)."""
@@ -81,21 +95,27 @@ def open_pixels(
     presize: int,
     folder: Path,
     report: Report,
+    sizes: Sequence[int] = (),
 ) -> tuple[PresizedPixels, EvaluationPixels]:
     """Decode each picture that `folder` lacks, once for both; raises InputError naming a bad one.
 
-    Presizing takes the shape that evaluation takes (crop, pad or squish), only larger.
+    Presizing takes the shape that evaluation takes (crop, pad or squish), only larger. `sizes` are
+    those at which stages validate.
     """
-    if presize < evaluation.size:
+    largest = max(evaluation.size, *sizes, 0)
+    if presize < largest:
         raise InputError(
             "presize_below_size",
-            f"pictures presized to {presize} cannot give crops of {evaluation.size}",
+            f"pictures presized to {presize} cannot give crops of {largest}",
             field="recipe.stages.presize",
             value=str(presize),
-            way_out=f"presize to {evaluation.size} or more",
+            way_out=f"presize to {largest} or more",
         )
-    presized = evaluation.model_copy(update={"size": presize})
-    folders = [_spec_folder(folder, spec) for spec in (presized, evaluation)]
+    others = [size for size in dict.fromkeys(sizes) if size != evaluation.size]
+    folders = [
+        _spec_folder(folder, evaluation.model_copy(update={"size": size}))
+        for size in (presize, evaluation.size, *others)
+    ]
     known = [set(_places(place).rows) for place in folders]
     missing = [item for item in items if any(item.sha256 not in rows for rows in known)]
     done = len(items) - len(missing)
@@ -104,7 +124,11 @@ def open_pixels(
         for one in _decode_part(store, part, list(dict.fromkeys(folders))):
             done += one
             report(done, len(items))
-    return PresizedPixels(folders[0], items), EvaluationPixels(folders[1], items)
+    smaller = {
+        size: EvaluationPixels(place, items)
+        for size, place in zip(others, folders[2:], strict=True)
+    }
+    return PresizedPixels(folders[0], items), EvaluationPixels(folders[1], items, smaller)
 
 
 def _spec_folder(folder: Path, spec: Preprocess) -> Path:

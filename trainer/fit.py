@@ -15,7 +15,7 @@ from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
 from trainer.lr_finder import find_rate, no_rate, publish
-from trainer.model import Classifier, freeze_to
+from trainer.model import Classifier, freeze_to, set_dropout
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
 from trainer.run import Run
@@ -45,7 +45,7 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
     for place, stage in enumerate(fit_stages(run.spec.recipe)):
         if place < state.stage:
             continue
-        freeze_to(model, stage.frozen_to)
+        _prepare(model, run.spec.recipe, stage)
         stage = _with_rate(run, model, state, place=place)
         optimiser = new_optimiser(model, stage)
         if resumed is not None and place == resumed.state.stage:
@@ -74,9 +74,9 @@ def fit_rows(
     """
     epochs = steps = 0
     for stage in fit_stages(recipe, finds):
-        freeze_to(model, stage.frozen_to)
+        _prepare(model, recipe, stage)
         optimiser = new_optimiser(model, stage)
-        lesson = Lesson(recipe, stage, presized, rows, labels, seed)
+        lesson = Lesson(recipe.during(stage), stage, presized, rows, labels, seed)
         for epoch in range(stage.epochs):
             place = Place(epoch, epochs, batch=0, steps=steps)
             steps += sum(1 for _ in train_epoch(model, optimiser, lesson=lesson, place=place))
@@ -92,6 +92,12 @@ class _Learning:
     optimiser: torch.optim.AdamW
     state: FitState
     team: Team
+
+
+def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
+    """Freeze what the stage leaves alone, and drop out as much as it says."""
+    freeze_to(model, stage.frozen_to)
+    set_dropout(model, recipe.during(stage).dropout)
 
 
 def _with_rate(run: Run, model: Classifier, state: FitState, *, place: int) -> FitStage:
@@ -136,7 +142,8 @@ def _train(run: Run, now: _Learning, started: float) -> None:
     """Train what is left of the running epoch."""
     state = now.state
     rows, labels = labelled(run.items, "train")
-    lesson = Lesson(run.spec.recipe, now.stage, run.presized, rows, labels, run.spec.seed)
+    recipe = run.spec.recipe.during(now.stage)
+    lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
     for step in train_epoch(now.model, now.optimiser, lesson=lesson, place=place, team=now.team):
         state.end_step(step.point, pictures=step.pictures, seconds=time.monotonic() - started)
@@ -146,16 +153,17 @@ def _train(run: Run, now: _Learning, started: float) -> None:
 
 
 def _validate(run: Run, now: _Learning) -> tuple[float, float]:
-    """Return mean loss and error rate of the valid images, in fp32 as a server sees them."""
+    """Return mean loss and error rate of the valid images, in fp32, at the stage's size."""
     rows, labels = labelled(run.items, "valid")
+    recipe = run.spec.recipe.during(now.stage)
     try:
         own = logits(
             now.model,
-            run.evaluation,
+            run.evaluation.at(recipe.preprocess.size),
             run.ranks.share(rows),
             device=run.device,
-            preprocess=run.spec.recipe.preprocess,
-            batch_size=run.spec.recipe.batch_size,
+            preprocess=recipe.preprocess,
+            batch_size=recipe.batch_size,
             # Several leave together, and so between two steps only.
             report=None if run.ranks.count > 1 else lambda *_: _leave_if_asked(run, now),
         )

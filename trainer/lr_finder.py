@@ -11,7 +11,7 @@ from itertools import count, islice
 import torch
 from torch import nn
 
-from bearloop.contract.recipes import FitStage, Flat, LrFindStage
+from bearloop.contract.recipes import FitStage, Flat, LrFindStage, Recipe
 from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
@@ -108,13 +108,13 @@ def _points(
     run: Run, model: Classifier, *, search: LrFindStage, stage: FitStage
 ) -> Iterator[LrPoint | None]:
     """Yield each step's point; None where the loss is no number, and nothing after it."""
-    ranks, recipe, seed = run.ranks, run.spec.recipe, run.spec.seed
+    ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
     rows, labels = labelled(run.items, "train")
     team = Team(ranks, ranks.learner(model))
     optimiser = new_optimiser(model, stage.model_copy(update={"lr": search.start_lr}))
     smoothed = _Smoothed()
     model.train()
-    for place, batch in enumerate(islice(_batches(run, labels), search.iterations)):
+    for place, batch in enumerate(islice(_batches(run, recipe, labels), search.iterations)):
         _leave_if_asked(run)
         lr = rate_of(search, place)
         at = _at(stage, lr)
@@ -149,9 +149,8 @@ def _leave_if_asked(run: Run) -> None:
         raise InterruptedRunError("asked to leave while a rate was searched")
 
 
-def _batches(run: Run, labels: Rows) -> Iterator[Rows]:
+def _batches(run: Run, recipe: Recipe, labels: Rows) -> Iterator[Rows]:
     """Yield the batches that training would see, epoch after epoch."""
-    recipe = run.spec.recipe
     for epoch in count():
         order = epoch_order(labels, seed=run.spec.seed, epoch=epoch, oversample=recipe.oversample)
         yield from batches(order, recipe.batch_size, least=run.ranks.least_batch)

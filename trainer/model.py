@@ -113,6 +113,14 @@ def freeze_to(model: Classifier, index: int) -> None:
     model.train(model.training)
 
 
+def set_dropout(model: Classifier, share: float) -> None:
+    """Let the head drop this share of what its last layer sees, half of it before (fastai's)."""
+    *before, last = [part for part in model.head.modules() if isinstance(part, nn.Dropout)]
+    last.p = share
+    for part in before:
+        part.p = share / 2
+
+
 def _load_body(network: nn.Module, state_dict: dict[str, Tensor], recipe: Recipe) -> None:
     wanted = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
     for key, tensor in wanted.items():

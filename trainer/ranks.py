@@ -151,7 +151,9 @@ class Ranks:
     def check_batches(self, spec: RunSpec, *, pictures: int) -> None:
         """Raise InputError where so many processes cannot share the batches."""
         least = self.least_batch
-        size = min(spec.recipe.batch_size, pictures)
+        recipe = spec.recipe
+        sizes = [recipe.during(stage).batch_size for _, stage in recipe.fits()]
+        size = min(recipe.batch_size, pictures, *sizes)
         if self.count > 1 and size < least:
             raise InputError(
                 "too_many_processes",

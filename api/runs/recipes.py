@@ -77,9 +77,15 @@ class Changes(BaseModel):
         default=None, ge=1, le=1000, description="Epochs of the last fit stage."
     )
     size: int | None = Field(
-        default=None, ge=8, le=1024, description="Side of the model's input in pixels."
+        default=None,
+        ge=8,
+        le=1024,
+        description="Side of the model's input in pixels. Stages with a size of their own keep "
+        "it, as long as it is no larger.",
     )
-    batch_size: int | None = Field(default=None, ge=2, le=4096)
+    batch_size: int | None = Field(
+        default=None, ge=2, le=4096, description="Stages with one of their own keep it."
+    )
     lr: Rate | Literal["auto"] | None = Field(
         default=None,
         description="Highest rate of the first fit stage's head; the other rates keep their "
@@ -109,7 +115,7 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
         stages = _with_epochs(stages, changes.epochs)
     if changes.size is not None:
         given["preprocess"] = recipe.preprocess.model_copy(update={"size": changes.size})
-        stages = _with_presize(stages, changes.size)
+        stages = _with_sizes(stages, changes.size)
     if changes.lr == "auto":
         stages = _with_rate_found(stages)
     elif changes.lr is not None:
@@ -149,14 +155,7 @@ def check_whole(recipe: Recipe) -> None:
             value=twice[0],
             way_out="give each fit stage a name of its own",
         )
-    presize = next(stage.presize for stage in recipe.stages if isinstance(stage, CacheStage))
-    if presize < recipe.preprocess.size:
-        raise BrokenRecipeError(
-            f"pictures are cached at {presize} pixels and trained at {recipe.preprocess.size}",
-            field="recipe.stages.0.presize",
-            value=presize,
-            way_out=f"presize to at least {recipe.preprocess.size} pixels",
-        )
+    _check_sizes(recipe)
 
 
 def stored_recipe(body: object) -> Recipe:
@@ -190,6 +189,27 @@ def _check_rates(recipe: Recipe) -> None:
             field=f"recipe.stages.{recipe.stages.index(lacking)}.lr",
             value="auto",
             way_out="put an lr-find stage before it, or give a number",
+        )
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    """Refuse pictures larger than they are cached, and a last stage that is not the bundle's."""
+    largest, last = recipe.sizes()[-1], recipe.fits()[-1][1]
+    presize = next(stage.presize for stage in recipe.stages if isinstance(stage, CacheStage))
+    if presize < largest:
+        raise BrokenRecipeError(
+            f"pictures are cached at {presize} pixels and trained at {largest}",
+            field="recipe.stages.0.presize",
+            value=presize,
+            way_out=f"presize to at least {largest} pixels",
+        )
+    if last.size not in (None, recipe.preprocess.size):
+        raise BrokenRecipeError(
+            f"the last stage trains at {last.size} pixels, the report and the bundle are made at "
+            f"{recipe.preprocess.size}",
+            field=f"recipe.stages.{recipe.stages.index(last)}.size",
+            value=last.size,
+            way_out=f"give the recipe's preprocess the size {last.size}, or the stage none",
         )
 
 
@@ -248,9 +268,15 @@ def _with_epochs(stages: tuple[Stage, ...], epochs: int) -> tuple[Stage, ...]:
     )
 
 
-def _with_presize(stages: tuple[Stage, ...], size: int) -> tuple[Stage, ...]:
+def _with_sizes(stages: tuple[Stage, ...], size: int) -> tuple[Stage, ...]:
+    """Let the presize follow the size; no stage before the last trains larger than that."""
     presize = min(1024, round(size * PRESIZE))
-    return tuple(
-        stage.model_copy(update={"presize": presize}) if isinstance(stage, CacheStage) else stage
-        for stage in stages
-    )
+    sized: list[Stage] = []
+    for stage in stages:
+        if isinstance(stage, CacheStage):
+            sized.append(stage.model_copy(update={"presize": presize}))
+        elif isinstance(stage, FitStage) and stage.size is not None:
+            sized.append(stage.model_copy(update={"size": min(stage.size, size)}))
+        else:
+            sized.append(stage)
+    return tuple(sized)

@@ -146,6 +146,13 @@ class FitStage(Record):
     BatchNorm stays in eval mode, so that its statistics stay as they were."""
     weight_decay: float = Field(default=0.01, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    size: int | None = Field(default=None, ge=8, le=1024, exclude_if=lambda own: own is None)
+    """Side in pixels of the pictures that it trains and validates on; None: the recipe's, which
+    the last stage has always."""
+    batch_size: int | None = Field(default=None, ge=2, le=4096, exclude_if=lambda own: own is None)
+    """None: the recipe's."""
+    dropout: float | None = Field(default=None, ge=0, lt=1, exclude_if=lambda own: own is None)
+    """None: the recipe's."""
 
     @property
     def rate(self) -> float:
@@ -224,6 +231,22 @@ class Recipe(Record):
             for before, stage in pairwise((None, *self.stages))
             if isinstance(stage, FitStage)
         ]
+
+    def during(self, stage: FitStage) -> "Recipe":
+        """Return the recipe with a stage's own size, batch and dropout in place of the common."""
+        own = {
+            name: value
+            for name in ("batch_size", "dropout")
+            if (value := getattr(stage, name)) is not None
+        }
+        if stage.size is not None:
+            own["preprocess"] = self.preprocess.model_copy(update={"size": stage.size})
+        return self.model_copy(update=own) if own else self
+
+    def sizes(self) -> list[int]:
+        """Return the sides of the pictures that its stages train on, each once, ascending."""
+        trained = {self.during(stage).preprocess.size for _, stage in self.fits()}
+        return sorted({*trained, self.preprocess.size})
 
     def without_rate(self) -> FitStage | None:
         """Return the first fit stage whose `lr` is auto though no lr-find stage finds a rate."""

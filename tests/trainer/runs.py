@@ -38,6 +38,7 @@ def open_run(
         presize=presize,
         folder=folder,
         report=lambda *_: None,
+        sizes=spec.recipe.sizes(),
     )
     return Run(
         spec=spec,

@@ -25,6 +25,8 @@ from tests.api.runs.conftest import RUNS, Zoo, start
 
 RECIPES = "/v1/projects/zoo/recipes"
 AUTO = FitStage(name="first", epochs=1, lr="auto")
+SMALL = FitStage(name="small", epochs=1, lr=1e-3, size=64)
+HUGE = FitStage(name="huge", epochs=1, lr=1e-3, size=512)
 
 
 def fits(recipe: Recipe) -> list[FitStage]:
@@ -81,6 +83,8 @@ def test_a_run_may_change_its_recipe() -> None:
             "recipe.stages.1",
         ),
         ((FINE_TUNE.stages[0], AUTO, FINE_TUNE.stages[-1]), "recipe.stages.1.lr"),
+        ((*FINE_TUNE.stages[:2], SMALL, FINE_TUNE.stages[-1]), "recipe.stages.2.size"),
+        ((*FINE_TUNE.stages[:1], HUGE, *FINE_TUNE.stages[1:]), "recipe.stages.0.presize"),
         ((*FINE_TUNE.stages[:2], AUTO, LrFindStage(), *FINE_TUNE.stages[2:]), "recipe.stages.2.lr"),
     ],
 )
@@ -114,6 +118,17 @@ def test_a_run_may_give_the_rate_that_the_others_follow() -> None:
     assert (unfrozen.lr, unfrozen.lr_body) == pytest.approx((3e-3, 3e-4))
     with pytest.raises(BrokenRecipeError, match="cannot be changed so"):
         changed(FINE_TUNE, Changes(lr=1e-323))
+
+
+def test_a_smaller_run_shrinks_the_stages_before_the_last() -> None:
+    first, last = SMALL, FINE_TUNE.stages[-2]
+    growing = FINE_TUNE.model_copy(
+        update={"stages": (FINE_TUNE.stages[0], first, last, FINE_TUNE.stages[-1])}
+    )
+    for size, sizes in ((299, [64, 299]), (48, [48])):
+        recipe = changed(growing, Changes(size=size))
+        check_whole(recipe)
+        assert recipe.sizes() == sizes
 
 
 def test_a_stored_recipe_of_other_rules_is_told() -> None:
