@@ -17,6 +17,7 @@ from bearloop.contract.runs import RunOutput, RunSpec
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
+from trainer.cost import Meter, cost_of
 from trainer.data import labelled, load_items
 from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
@@ -80,14 +81,17 @@ def train(
     clock = Stopwatch()
     begun = _begin(spec, mailbox, interruption, ranks=ranks, clock=clock)
     run, model, store = begun.run, begun.model, mailbox.store
+    meter = Meter(ranks)
 
-    with clock.measure("fit"):
-        curves = fit(run, model, begun.resumed).curves()
+    with clock.measure("fit"), meter.fitting():
+        state = fit(run, model, begun.resumed)
+        curves = state.curves()
         if ranks.leads:
             store.put(mailbox.prefix + "curves.json", curves.canonical())
 
     with clock.measure("evaluate"):
         predictions = predict(run, model, weights=begun.weights, finds=curves.lr_finds)
+        used = meter.all_used()
         if not ranks.leads:
             return None
         summary = summarise(predictions)
@@ -96,6 +100,7 @@ def train(
     with clock.measure("export"):
         mailbox.progress("export", 0)
         bundle = export_bundle(store, spec, model, pixels=run.evaluation, predictions=predictions)
+        cost = cost_of([meter.used(), *used[1:]], state)
         mlflow_model = finish_tracking(
             run,
             curves=curves,
@@ -103,6 +108,8 @@ def train(
             summary=summary,
             report_keys=report_keys,
             bundle=bundle,
+            seconds=clock.seconds,
+            cost=cost,
         )
 
     return RunOutput(
@@ -114,6 +121,7 @@ def train(
         bundle_digest=bundle.digest,
         bundle_prefix=bundle_prefix(bundle.digest),
         mlflow_model=mlflow_model,
+        cost=cost,
     )
 
 

@@ -41,6 +41,10 @@ class FitState(BaseModel):
     """Trained in the running epoch."""
     seconds: float = 0.0
     """Spent on the running epoch, over all attempts."""
+    trained: int = 0
+    """Pictures of all epochs that ended; each counts as often as it was trained on."""
+    train_seconds: float = 0.0
+    """Spent on them, over all attempts; validation is not in it."""
     steps: list[StepPoint] = []
     epochs: list[EpochPoint] = []
     lr_finds: list[LrFind] = []
@@ -58,6 +62,8 @@ class FitState(BaseModel):
         """Note one validated epoch and stand before the next."""
         self.epochs.append(point)
         self.epoch += 1
+        self.trained += self.pictures
+        self.train_seconds += self.seconds
         self.batch, self.loss_sum, self.pictures, self.seconds = 0, 0.0, 0, 0.0
 
     def curves(self) -> Curves:

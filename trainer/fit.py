@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from bearloop.contract.recipes import FitStage, Recipe
+from bearloop.contract.report import Metric
 from bearloop.contract.runs import EpochPoint, LrFind
+from bearloop.intervals import wilson
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
 from trainer.data import labelled
@@ -120,13 +122,14 @@ def _fit_stage(run: Run, now: _Learning) -> None:
     while state.epoch < now.stage.epochs:
         started = time.monotonic() - state.seconds
         _train(run, now, started)
-        valid_loss, error_rate = _validate(run, now)
+        valid_loss, error = _validate(run, now)
         point = EpochPoint(
             stage=now.stage.name,
             epoch=len(state.epochs) + 1,
             train_loss=state.loss_sum / state.pictures,
             valid_loss=valid_loss,
-            error_rate=error_rate,
+            error_rate=error.value,
+            error=error,
             seconds=time.monotonic() - started,
         )
         state.end_epoch(point)
@@ -152,8 +155,8 @@ def _train(run: Run, now: _Learning, started: float) -> None:
         _leave_if_asked(run, now)
 
 
-def _validate(run: Run, now: _Learning) -> tuple[float, float]:
-    """Return mean loss and error rate of the valid images, in fp32, at the stage's size."""
+def _validate(run: Run, now: _Learning) -> tuple[float, Metric]:
+    """Return mean loss and error of the valid images, in fp32, at the stage's size."""
     rows, labels = labelled(run.items, "valid")
     recipe = run.spec.recipe.during(now.stage)
     try:
@@ -171,7 +174,8 @@ def _validate(run: Run, now: _Learning) -> tuple[float, float]:
         raise not_finite(now.stage, step=len(now.state.steps), what=str(error)) from error
     answers = run.ranks.gathered(own)
     losses = -log_softmax(answers)[np.arange(len(labels)), labels]
-    return float(losses.mean()), float((answers.argmax(axis=1) != labels).mean())
+    wrong = int((answers.argmax(axis=1) != labels).sum())
+    return float(losses.mean()), wilson(wrong, len(labels))
 
 
 def _leave_if_asked(run: Run, now: _Learning) -> None:

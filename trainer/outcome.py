@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from bearloop.contract.report import Summary
-from bearloop.contract.runs import Curves
+from bearloop.contract.runs import Cost, Curves
 from trainer.cache import EvaluationPixels
 from trainer.export import Exported
 from trainer.label_issues import CONFLICT
@@ -24,6 +24,8 @@ def finish_tracking(
     summary: Summary,
     report_keys: Mapping[Order, str],
     bundle: Exported,
+    seconds: Mapping[str, float],
+    cost: Cost,
 ) -> str | None:
     """Log what the run made and return the model's artifact path; None where it is not tracked.
 
@@ -37,6 +39,8 @@ def finish_tracking(
             summary=summary,
             onnx=bundle.onnx,
             bundle_digest=bundle.digest,
+            seconds=seconds,
+            cost=cost,
             plots=plots_of(predictions, summary, curves=curves, pixels=run.evaluation),
             reports={PurePosixPath(key).name: store.get(key) for key in report_keys.values()},
         )

@@ -5,17 +5,18 @@ is sent from the checkpoint's curves, what it has is not sent again.
 """
 
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bearloop.contract.report import Metric, Summary
-from bearloop.contract.runs import Curves, EpochPoint, RunSpec, StepPoint
+from bearloop.contract.runs import Cost, Curves, EpochPoint, RunSpec, StepPoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient as Client
@@ -30,6 +31,8 @@ EPOCH_METRICS: Final = ("train_loss", "valid_loss", "error_rate", "seconds")
 METRICS_PER_CALL: Final = 900
 """MLflow takes 1,000; a multiple of three keeps the metrics of one step together."""
 PARAMETERS_PER_CALL: Final = 100
+NO_NAME: Final = re.compile(r"[^\w\-. ]", re.ASCII)
+"""What a name in MLflow must not hold, the slash too: it parts groups of charts."""
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +51,9 @@ class Outcome:
     """PNG files by name."""
     reports: Mapping[str, bytes]
     """Parquet files by name."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Time of each stage of the job so far, by name."""
+    cost: Cost | None = None
 
 
 class _Point(NamedTuple):
@@ -122,7 +128,7 @@ class Tracker:
         """
         if not self._run:
             return None
-        for key, value in _figures(outcome.summary):
+        for key, value in (*_figures(outcome.summary), *_costs(outcome)):
             self._waiting.append(_Point(key, value, step=0, at=self._began))
         self._send()
         client = _client()
@@ -238,6 +244,17 @@ def _figures(summary: Summary) -> Iterator[tuple[str, float]]:
         yield from _interval(f"{split}/error", figures.error)
         if figures.tta_error is not None:
             yield from _interval(f"{split}/tta_error", figures.tta_error)
+
+
+def _costs(outcome: Outcome) -> Iterator[tuple[str, float]]:
+    for name, seconds in outcome.seconds.items():
+        yield f"cost/seconds_{name}", seconds
+    if outcome.cost is None:
+        return
+    for name, value in outcome.cost.model_dump(exclude={"stages"}, exclude_none=True).items():
+        yield f"cost/{name}", value
+    for stage, seconds in outcome.cost.stages.items():
+        yield f"cost/seconds_fit_{NO_NAME.sub('_', stage)}", seconds
 
 
 def _interval(name: str, metric: Metric) -> Iterator[tuple[str, float]]:

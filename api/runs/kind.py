@@ -83,6 +83,7 @@ class RunKind:
             .values(
                 device=output.device,
                 seconds=output.seconds,
+                cost=None if output.cost is None else output.cost.model_dump(mode="json"),
                 bundle_digest=output.bundle_digest,
                 curves_key=output.curves_key,
                 mlflow_version=loaded.mlflow_version,

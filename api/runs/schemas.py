@@ -13,7 +13,7 @@ from api.tracking import run_page
 from bearloop.contract.jobs import Problem, Progress
 from bearloop.contract.recipes import Recipe
 from bearloop.contract.report import Metric, SplitName, Summary
-from bearloop.contract.runs import RunSpec
+from bearloop.contract.runs import Cost, RunSpec
 
 MOST_SEEDS = 20
 
@@ -98,6 +98,8 @@ class RunView(BaseModel):
     """The one that was used."""
     seconds: dict[str, float] | None
     """Time of each stage, by name."""
+    cost: Cost | None
+    """What it took; None for a run that is not done."""
     metrics: dict[SplitName, SplitMetrics] | None
     """By split, each with its 95 % interval."""
     bundle_digest: str | None
@@ -190,6 +192,7 @@ def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
         progress=_record(Progress, job.progress),
         device=run.device,
         seconds=run.seconds,
+        cost=_record(Cost, run.cost),
         metrics=_metrics(parts.report),
         bundle_digest=run.bundle_digest,
         mlflow_url=page,

@@ -92,6 +92,8 @@ class Run(Table):
     device: Mapped[str | None]
     seconds: Mapped[dict[str, Any] | None]
     """Time of each stage, by name."""
+    cost: Mapped[dict[str, Any] | None]
+    """The contract's Cost; None for older runs."""
     bundle_digest: Mapped[str | None] = mapped_column(index=True)
     curves_key: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

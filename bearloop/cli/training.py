@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bearloop.cli.costs import print_cost
 from bearloop.cli.login import connect
 from bearloop.cli.output import (
     Json,
@@ -99,6 +100,7 @@ def runs(
         print_json(run)
         return
     said.print(f"run {number}: {run.why}", markup=False)
+    print_cost(run)
     hint(f"bearloop report {number}" if run.state == "done" else f"bearloop runs {number} --wait")
 
 

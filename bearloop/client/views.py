@@ -114,6 +114,17 @@ class SplitMetricsView(View):
     log_loss: float
 
 
+class CostView(View):
+    """What a run took."""
+
+    images_per_second: float | None
+    cpu_utilisation: float
+    gpu_utilisation: float | None
+    peak_memory: int
+    peak_gpu_memory: int | None
+    stages: dict[str, float]
+
+
 class RunView(JobView):
     """A run."""
 
@@ -128,6 +139,7 @@ class RunView(JobView):
     nodes: int = 1
     device: str | None = None
     seconds: dict[str, float] | None = None
+    cost: CostView | None = None
     metrics: dict[str, SplitMetricsView] | None = None
     """By split; None until the run is done."""
     bundle_digest: str | None = None

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from bearloop.contract.recipes import Recipe, Suggestion
 from bearloop.contract.record import ClassEntry, Record
-from bearloop.contract.report import Summary
+from bearloop.contract.report import Metric, Summary
 
 LR_FINDER_FILE: Final = "lr-finder.json"
 """Below the attempt's prefix, from the first lr-find on."""
@@ -53,6 +53,24 @@ class RunSpec(Record):
         return self.nodes * max(1, self.gpus)
 
 
+class Cost(Record):
+    """What a run took; where several processes train, of all of them together."""
+
+    images_per_second: float | None
+    """Training pictures, over all epochs and attempts; the time of validation is not in it."""
+    cpu_utilisation: float
+    """Share of the cores that the fit stages kept busy, 0..1; the mean of the nodes."""
+    gpu_utilisation: float | None
+    """Share of the fit stages' time in which a GPU was busy, 0..1; the mean of the GPUs. None
+    without a GPU, or where its driver cannot be asked."""
+    peak_memory: int
+    """Bytes, on the node that held most; the mapped pages of decoded pictures count too."""
+    peak_gpu_memory: int | None
+    """Bytes, on the GPU that held most."""
+    stages: dict[str, float]
+    """Seconds of each fit stage by its name, validation included, over all attempts."""
+
+
 class RunOutput(Record):
     """What a training job answers."""
 
@@ -60,7 +78,7 @@ class RunOutput(Record):
     device: str
     """The device that was used, e.g. `cpu` or `cuda:0 NVIDIA H200`."""
     seconds: dict[str, float]
-    """Time of each stage, by name, in seconds."""
+    """Time of each stage, by name, in seconds; of the attempt that ended the run."""
     summary: Summary
     report_keys: dict[Literal["loss", "label_issue"], str]
     """Parquet files of the report, one sorted in each order."""
@@ -71,6 +89,8 @@ class RunOutput(Record):
     """`bundles/<digest>/`"""
     mlflow_model: str | None
     """Artifact path of the ONNX-flavour model in the MLflow run; None when not tracked."""
+    cost: Cost | None = None
+    """None: the run is older than its measurement."""
 
 
 class EpochPoint(Record):
@@ -82,6 +102,8 @@ class EpochPoint(Record):
     train_loss: float
     valid_loss: float
     error_rate: float
+    error: Metric | None = None
+    """`error_rate` with its interval; None in curves that are older than it."""
     seconds: float
 
 

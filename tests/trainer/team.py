@@ -17,6 +17,7 @@ from bearloop.contract.jobs import spec_key
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from tests.trainer.runs import model_of, open_run
+from trainer.cost import Meter
 from trainer.data import labelled
 from trainer.device import make_deterministic
 from trainer.fit import fit, fit_stages
@@ -60,8 +61,11 @@ def trained(store: str, cache: Path, *, what: str, count: int) -> list[dict[str,
 
 def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
     """Train the whole recipe; return losses, errors and weights."""
-    state = fit(run, model, None)
+    meter = Meter(run.ranks)
+    with meter.fitting():
+        state = fit(run, model, None)
     return {
+        "used": torch.tensor(meter.all_used(), dtype=torch.float64),
         "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),
         "valid": torch.tensor([point.valid_loss for point in state.epochs], dtype=torch.float64),
         "weights": model.state_dict(),

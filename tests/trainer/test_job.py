@@ -132,6 +132,10 @@ def test_a_run_leaves_report_bundle_and_result_and_a_rerun_equal_weights(job: Jo
     assert output.device == "cpu"
     assert set(output.seconds) == {"cache", "fit", "evaluate", "export"}
     assert output.summary.splits["valid"].images == 6
+    assert output.cost is not None
+    assert output.cost.cpu_utilisation > 0
+    assert output.cost.images_per_second
+    assert output.cost.stages.keys() == {"whole"}
     bundle = load_bundle(job.store, output.bundle_prefix)
     assert [entry.id for entry in bundle.card.classes] == [70, 80, 90]
     for key in output.report_keys.values():

@@ -71,6 +71,9 @@ class TestAgreement:
         for name, weight in first["weights"].items():
             assert torch.equal(weight, second["weights"][name]), name
         torch.testing.assert_close(first["losses"], second["losses"], rtol=0, atol=0)
+        # Each knows what all of them used, for the cost of the run.
+        assert len(first["used"]) == 2
+        assert torch.equal(first["used"].nan_to_num(), second["used"].nan_to_num())
         # The first process alone writes, and what it saves is the run's whole state.
         assert len(list(store.list(checkpoint_prefix("job-1")))) == 1
 

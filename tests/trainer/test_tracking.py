@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bearloop.bundle import bundle_prefix, load_bundle
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import Metric, SplitFigures, Summary
-from bearloop.contract.runs import Curves, EpochPoint, RunSpec, StepPoint, Tracking
+from bearloop.contract.runs import Cost, Curves, EpochPoint, RunSpec, StepPoint, Tracking
 from bearloop.preprocess import preprocess
 from bearloop.store import FolderStore, image_key
 from tests.trainer.runs import model_of, open_run
@@ -29,6 +29,14 @@ from trainer.report import save_reports, summarise
 from trainer.tracking import Outcome, Tracker, TrackingError, flat
 
 NOTHING = Curves(epochs=(), steps=())
+COST = Cost(
+    images_per_second=120.5,
+    cpu_utilisation=0.75,
+    gpu_utilisation=None,
+    peak_memory=2**30,
+    peak_gpu_memory=None,
+    stages={"head, first": 3.5},
+)
 
 
 def step(number: int) -> StepPoint:
@@ -95,6 +103,8 @@ def outcome() -> Outcome:
         bundle_digest="cd" * 32,
         plots={"losses.png": b"png"},
         reports={"report-loss.parquet": b"parquet"},
+        seconds={"cache": 1.5, "fit": 4.0},
+        cost=COST,
     )
 
 
@@ -201,6 +211,15 @@ def test_a_finished_run_holds_figures_plots_report_and_a_model(run: str, tmp_pat
     assert (data.metrics["valid/error_low"], data.metrics["valid/error_high"]) == (0.05, 0.2)
     assert data.metrics["valid/log_loss"] == 0.3
     assert steps_of(run, "valid/error") == [0]
+    cost = {name: value for name, value in data.metrics.items() if name.startswith("cost/")}
+    assert cost == {
+        "cost/images_per_second": 120.5,
+        "cost/cpu_utilisation": 0.75,
+        "cost/peak_memory": 2**30,
+        "cost/seconds_cache": 1.5,
+        "cost/seconds_fit": 4.0,
+        "cost/seconds_fit_head_ first": 3.5,
+    }
     assert data.tags["bearloop.bundle"] == "cd" * 32
     assert [entry.path for entry in client.list_artifacts(run, "plots")] == ["plots/losses.png"]
     assert [entry.path for entry in client.list_artifacts(run, "report")] == [
@@ -272,6 +291,8 @@ def test_a_whole_runs_outcome_reaches_mlflow(run: str, tmp_path: Path) -> None:
         summary=summarise(predictions),
         report_keys=save_reports(store, opened.mailbox.prefix, predictions),
         bundle=bundle,
+        seconds={"cache": 1.5},
+        cost=COST,
     )
     assert path == "model"
     assert steps_of(run) == [point.step for point in curves.steps]

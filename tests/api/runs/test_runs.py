@@ -19,7 +19,7 @@ from api.tables import Job, Project, Report, Run
 from api.tracking import TrackingServer
 from bearloop.contract.jobs import Problem, Result, result_key
 from bearloop.contract.report import Metric, SplitFigures, Summary
-from bearloop.contract.runs import Curves, RunOutput, RunSpec
+from bearloop.contract.runs import Cost, Curves, RunOutput, RunSpec
 from bearloop.store import FolderStore
 from tests.api.runs.conftest import RUNS, Zoo, start
 from tests.fixtures.cluster import FakeCluster
@@ -27,6 +27,14 @@ from tests.fixtures.jobs import Desk, step, workplace
 from tests.fixtures.mlflow_server import mlflow_server  # noqa: F401
 
 ERROR = Metric(value=0.1, low=0.05, high=0.2, n=30)
+COST = Cost(
+    images_per_second=120.5,
+    cpu_utilisation=0.75,
+    gpu_utilisation=0.5,
+    peak_memory=2**33,
+    peak_gpu_memory=2**34,
+    stages={"head": 2.0},
+)
 
 
 def refused(client: TestClient, **asked: object) -> dict[str, object]:
@@ -174,6 +182,7 @@ def leave_result(desk: Desk, job: UUID) -> RunOutput:
         bundle_digest="cd" * 32,
         bundle_prefix="bundles/cd/",
         mlflow_model=None,
+        cost=COST,
     )
     desk.mail.put("r/curves.json", Curves(epochs=(), steps=()).canonical())
     result = Result(job=str(job), attempt="a", outcome="done", output=output)
@@ -196,6 +205,7 @@ class TestLiving:
         run = client.get(f"{RUNS}/1").json()
         assert (run["state"], run["device"], run["seconds"]) == ("done", "cpu", {"fit": 2.5})
         assert run["metrics"]["valid"]["error"] == ERROR.model_dump()
+        assert run["cost"] == COST.model_dump()
         assert run["bundle_digest"] == output.bundle_digest
         assert "/#/experiments/" in run["mlflow_url"]
         assert run["mlflow_run_id"] == desk.spec(job)["tracking"]["run_id"]
