@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import APIRouter, FastAPI
 
@@ -50,11 +51,10 @@ def create_app(
         description=DESCRIPTION,
         version="1",
         lifespan=lifespan,
-        generate_unique_id_function=operation_id,
+        routes=_version_1().routes,
     )
     errors.install(app)
     idempotency.install(app)
-    app.include_router(_version_1())
     app.mount("/review", review_pages(app.state))
     app.mount("/mlflow", tracking_pages(app.state))
     app.include_router(health)
@@ -63,8 +63,10 @@ def create_app(
     return app
 
 
+@cache
 def _version_1() -> APIRouter:
-    router = APIRouter(prefix="/v1")
+    """Wire the stages, which takes a third of a second: once, for any number of applications."""
+    router = APIRouter(generate_unique_id_function=operation_id)
     for stage in STAGES:
-        router.include_router(stage)
+        router.include_router(stage, prefix="/v1")
     return router

@@ -274,7 +274,7 @@ def assert_as_undisturbed(up: Up, client: Client, run: int, trained: Trained) ->
     logged = [point.step for point in mlflow.get_metric_history(tracked, "loss")]
     assert sorted(logged) == list(range(1, STEPS + 1))
     until(lambda: mlflow.get_run(tracked).info.status == "FINISHED", "MLflow knows the end")
-    found = mlflow.search_model_versions(f"name = '{client.project}-{trained.dataset}'")
+    found = mlflow.search_model_versions(f"name = '{client.project}.{trained.dataset}'")
     bundles = [version.tags["bearloop.bundle"] for version in found]
     assert bundles.count(trained.bundle) == 1
     assert len(list((up.mailbox(run) / "checkpoints").glob("*"))) == 0
