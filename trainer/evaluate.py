@@ -88,14 +88,12 @@ def tta_probabilities(
     rows = np.asarray(indices, dtype=np.int64)
     total = np.zeros(plain.shape, dtype=np.float64)
     for view in range(stage.tta_views):
-        generator = torch.Generator().manual_seed(seed + view)
+        random = np.random.default_rng(seed + view)
         answers = _over_batches(
             model,
             rows,
             answer=model,
-            view=_augmented(
-                presized, changes, preprocess=preprocess, generator=generator, device=device
-            ),
+            view=_augmented(presized, changes, preprocess=preprocess, random=random, device=device),
             batch_size=batch_size,
             report=_shifted(report, done=view * len(rows), total=stage.tta_views * len(rows)),
         )
@@ -169,12 +167,12 @@ def _augmented(
     changes: Augment,
     *,
     preprocess: Preprocess,
-    generator: torch.Generator,
+    random: np.random.Generator,
     device: torch.device,
 ) -> View:
     def view(rows: NDArray[np.int64]) -> Tensor:
         pixels = torch.from_numpy(presized.gather(rows)).to(device)
-        return augment(pixels, changes, preprocess=preprocess, generator=generator)
+        return augment(pixels, changes, preprocess=preprocess, random=random)
 
     return view
 

@@ -153,7 +153,7 @@ def train_step(
         torch.from_numpy(pictures).to(device),
         recipe.augment,
         preprocess=recipe.preprocess,
-        generator=torch.Generator().manual_seed(seed),
+        random=np.random.default_rng(seed),
     ).contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         logits = model(pixels)

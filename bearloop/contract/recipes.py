@@ -14,6 +14,10 @@ class Augment(Record):
 
     flip: bool = True
     vertical_flip: bool = False
+    # An encoding leaves it out where it is off: older digests stand.
+    quarter_turns: bool = Field(default=False, exclude_if=lambda turns: not turns)
+    """Turn half of the pictures by 90 degrees; with both flips all eight ways come equally often.
+    """
     max_rotate: float = Field(default=10.0, ge=0, le=180)
     """Degrees to either side."""
     min_zoom: float = Field(default=1.0, gt=0)
@@ -27,7 +31,7 @@ class Augment(Record):
 
 
 SIDE_ON = Augment()
-TOP_DOWN = Augment(vertical_flip=True, max_rotate=10.0, max_warp=0.0)
+TOP_DOWN = Augment(vertical_flip=True, quarter_turns=True, max_warp=0.0)
 NO_AUGMENT = Augment(
     flip=False,
     max_rotate=0,

@@ -27,6 +27,7 @@ PURE_FOLDERS = ("bearloop/contract/",)
 PURE_FILES = {
     "bearloop/diagnosis.py",
     "bearloop/intervals.py",
+    "bearloop/transforms.py",
     "api/imports/plan.py",
     "api/datasets/splits.py",
     "api/datasets/duplicates.py",

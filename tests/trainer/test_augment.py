@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, Augment
+from bearloop.preprocess import normalise
+from bearloop.transforms import warp_matrices
 from trainer.augment import augment
 
 PLAIN = Preprocess(size=16, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
@@ -22,8 +25,8 @@ def noise(count: int, side: int) -> Tensor:
 def changed(
     pixels: Tensor, changes: Augment, *, seed: int = 1, preprocess: Preprocess = PLAIN
 ) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    out = augment(pixels, changes, preprocess=preprocess, generator=generator)
+    random = np.random.default_rng(seed)
+    out = augment(pixels, changes, preprocess=preprocess, random=random)
     return out.permute(0, 2, 3, 1)
 
 
@@ -37,13 +40,9 @@ def test_no_change_at_equal_sizes_is_the_identity() -> None:
 
 
 def test_output_is_normalised_like_the_servers_input() -> None:
-    import numpy as np
-
-    from bearloop.preprocess import normalise
-
     pixels, spec = noise(2, 16), Preprocess(size=16)
-    generator = torch.Generator().manual_seed(1)
-    ours = augment(pixels, NO_AUGMENT, preprocess=spec, generator=generator)
+    random = np.random.default_rng(1)
+    ours = augment(pixels, NO_AUGMENT, preprocess=spec, random=random)
     np.testing.assert_allclose(ours.numpy(), normalise(pixels.numpy(), spec), atol=1e-5)
 
 
@@ -61,6 +60,17 @@ def test_a_vertical_flip_turns_top_and_bottom() -> None:
     out = changed(pixels, only(vertical_flip=True))
     upside_down = (out - pixels.float().flip(1)).abs().amax((1, 2, 3)) < 1e-2
     assert 0 < int(upside_down.sum()) < 32
+
+
+def test_quarter_turns_and_flips_lay_a_picture_in_all_eight_ways_equally_often() -> None:
+    pixels = noise(1, 16).expand(400, 16, 16, 3).contiguous()
+    out = changed(pixels, only(flip=True, vertical_flip=True, quarter_turns=True))
+    turns = [torch.rot90(pixels[0].float(), k) for k in range(4)]
+    ways = torch.stack([*turns, *(turn.flip(1) for turn in turns)])
+    near = (out[:, None] - ways).abs().amax((2, 3, 4)) < 1e-2
+    assert bool((near.sum(dim=1) == 1).all())
+    assert int(near.sum(dim=0).min()) > 30
+    assert int(near.sum(dim=0).max()) < 75
 
 
 def test_a_turn_keeps_the_middle_and_moves_what_lies_outside() -> None:
@@ -90,13 +100,11 @@ def test_a_crop_reads_at_least_its_share_of_the_area_and_nothing_outside() -> No
 
 
 def test_a_warp_keeps_both_upright_edges_straight_and_widens_one_side() -> None:
-    from trainer.augment import _warp
-
-    across, down = torch.tensor([0.0]), torch.tensor([0.2])
-    corners = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]])
-    moved = corners @ _warp(across, down)[0].T
-    expected = torch.tensor([[-1.2, -1], [1.2, -1], [-0.8, 1], [0.8, 1]])
-    torch.testing.assert_close(moved[:, :2] / moved[:, 2:], expected)
+    across, down = np.array([0.0]), np.array([0.2])
+    corners = np.array([[-1.0, -1, 1], [1, -1, 1], [-1, 1, 1], [1, 1, 1]])
+    moved = corners @ warp_matrices(across, down)[0].T
+    expected = [[-1.2, -1], [1.2, -1], [-0.8, 1], [0.8, 1]]
+    np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], expected)
 
 
 def test_lighting_is_fastais_in_logit_space() -> None:
