@@ -33,6 +33,7 @@ from trainer.ranks import Ranks, joined
 from trainer.report import save_reports, summarise
 from trainer.run import Run, Stopwatch
 from trainer.settings import SettingsError, ask_for_determinism, cache_folder, read_rank
+from trainer.snapshots import answering
 from trainer.tracking import Tracker
 from trainer.weights import load_weights
 
@@ -90,7 +91,8 @@ def train(
             store.put(mailbox.prefix + "curves.json", curves.canonical())
 
     with clock.measure("evaluate"):
-        predictions = predict(run, model, weights=begun.weights, finds=curves.lr_finds)
+        trained = answering(run, model)
+        predictions = predict(run, trained, weights=begun.weights, finds=curves.lr_finds)
         used = meter.all_used()
         if not ranks.leads:
             return None
@@ -99,7 +101,7 @@ def train(
 
     with clock.measure("export"):
         mailbox.progress("export", 0)
-        bundle = export_bundle(store, spec, model, pixels=run.evaluation, predictions=predictions)
+        bundle = export_bundle(store, spec, trained, pixels=run.evaluation, predictions=predictions)
         cost = cost_of([meter.used(), *used[1:]], state)
         mlflow_model = finish_tracking(
             run,

@@ -118,12 +118,13 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove them all: the run is done."""
-        for key in self._keys():
-            self._store.delete(key)
+        """Remove them all, and the snapshots below them: the run is done."""
+        for info in self._store.list(self._prefix):
+            self._store.delete(info.key)
 
     def _keys(self) -> list[str]:
-        return [info.key for info in self._store.list(self._prefix)]
+        keys = [info.key for info in self._store.list(self._prefix)]
+        return [key for key in keys if "/" not in key.removeprefix(self._prefix)]
 
     def _read(self, key: str) -> Checkpoint | None:
         data = self._store.get(key)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment, EvaluateStage
@@ -26,7 +26,7 @@ class NonFiniteError(Exception):
 
 
 def logits(
-    model: Classifier,
+    model: nn.Module,
     pixels: EvaluationPixels,
     indices: Rows,
     *,
@@ -68,7 +68,7 @@ def features(
 
 
 def tta_probabilities(
-    model: Classifier,
+    model: nn.Module,
     presized: PresizedPixels,
     indices: Rows,
     *,
@@ -140,7 +140,7 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def _over_batches(
-    model: Classifier,
+    model: nn.Module,
     indices: Rows,
     *,
     answer: Callable[[Tensor], Tensor],

@@ -11,6 +11,7 @@ import onnxruntime
 import torch
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+from torch import nn
 
 from bearloop.bundle import golden_file, save_bundle
 from bearloop.contract.bundle import BundleCard, Golden, Provenance
@@ -20,7 +21,6 @@ from bearloop.store import Store, image_key
 from trainer.cache import EvaluationPixels
 from trainer.data import Item
 from trainer.evaluate import softmax
-from trainer.model import Classifier
 from trainer.report import Predictions
 
 OPSET: Final = 18
@@ -49,7 +49,7 @@ class Exported(NamedTuple):
 def export_bundle(
     store: Store,
     spec: RunSpec,
-    model: Classifier,
+    model: nn.Module,
     *,
     pixels: EvaluationPixels,
     predictions: Predictions,
@@ -97,7 +97,7 @@ def golden_places(items: Sequence[Item], count: int = GOLDEN) -> list[int]:
     return rounds[:count]
 
 
-def to_onnx(model: Classifier, *, size: int) -> bytes:
+def to_onnx(model: nn.Module, *, size: int) -> bytes:
     """Convert to one ONNX file: fp32, any batch, no trace of when and where it was made."""
     exported = torch.onnx.export(
         _on_cpu(model),
@@ -121,7 +121,7 @@ def to_onnx(model: Classifier, *, size: int) -> bytes:
 
 def check_onnx(
     data: bytes,
-    model: Classifier,
+    model: nn.Module,
     *,
     inputs: NDArray[np.float32],
     reported: NDArray[np.floating],
@@ -143,7 +143,7 @@ def check_onnx(
             _check_close(found, reported[batch], limit=REPORT_TOLERANCE, whose="the report's")
 
 
-def _on_cpu(model: Classifier) -> Classifier:
+def _on_cpu(model: nn.Module) -> nn.Module:
     copied = copy.deepcopy(model).to(torch.device("cpu"), torch.float32)
     copied.to(memory_format=torch.contiguous_format)
     copied.eval()

@@ -21,6 +21,7 @@ from trainer.model import Classifier, freeze_to, set_dropout
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
 from trainer.run import Run
+from trainer.snapshots import keep_snapshot
 from trainer.step import Lesson, Place, Team, not_finite, train_epoch
 
 
@@ -134,6 +135,9 @@ def _fit_stage(run: Run, now: _Learning) -> None:
         )
         state.end_epoch(point)
         run.tracker.log_epoch(point)
+        if state.epoch in now.stage.snapshots:
+            # Before the checkpoint that has this epoch behind it: no attempt would come here again.
+            keep_snapshot(run, now.model, epoch=state.epoch)
         if len(state.epochs) % run.spec.checkpoint_every == 0 or state.epoch == now.stage.epochs:
             _save(run, now)
     if run.ranks.count > 1:

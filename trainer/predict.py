@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from bearloop.contract.recipes import CacheStage, EvaluateStage, Recipe
 from bearloop.contract.runs import LrFind, RunSpec
@@ -57,7 +57,7 @@ def new_model(
 
 def predict(
     run: Run,
-    model: Classifier,
+    model: nn.Module,
     *,
     weights: dict[str, Tensor] | None,
     finds: Sequence[LrFind] = (),

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from api import audit
 from api.access import Caller
 from api.errors import ConflictError, UnprocessableError
+from api.runs.named_recipes import NAMED
 from api.runs.recipes import (
-    NAMED,
     BrokenRecipeError,
     Changes,
     changed,

@@ -1,68 +1,21 @@
-"""The named recipes, what a run may change of them, and what makes a recipe whole; pure."""
+"""What a run may change of its recipe, and what makes a recipe whole; pure."""
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
-    Augment,
     CacheStage,
-    EvaluateStage,
     FitStage,
     LrFindStage,
-    OneCycle,
     Rate,
     Recipe,
     Stage,
 )
 
-FINE_TUNE_LR = 2e-3
-"""fastai's `fine_tune(base_lr=2e-3, pct_start=0.3, div=5.0)`; but two frozen epochs, batches of 32
-and a body at a tenth of the head's rate, not a hundredth: on the lesson's bears (resnet18, seed 1)
-4 of 96 pictures wrong, not 6. docs/measurements.md has the other seeds."""
 PRESIZE = 460 / 224
 """Side of the cached pictures over the side of the model's input: room for one random crop."""
-
-FINE_TUNE = Recipe(
-    name="fine-tune",
-    batch_size=32,
-    stages=(
-        CacheStage(presize=460),
-        FitStage(
-            name="frozen",
-            epochs=2,
-            schedule=OneCycle(pct_start=0.99),
-            lr=FINE_TUNE_LR,
-            frozen_to=-1,
-        ),
-        FitStage(
-            name="unfrozen",
-            epochs=4,
-            schedule=OneCycle(pct_start=0.3, div=5.0),
-            lr=FINE_TUNE_LR / 2,
-            lr_body=FINE_TUNE_LR / 2 / 10,
-        ),
-        EvaluateStage(),
-    ),
-)
-FROM_SCRATCH = Recipe(
-    name="from-scratch",
-    model="resnet18",
-    weights="none",
-    preprocess=Preprocess(size=64),
-    # No flips: small pictures are often digits and letters, which a mirror makes into others.
-    augment=Augment(flip=False, max_warp=0.0, min_scale=0.85),
-    stages=(
-        CacheStage(presize=72),
-        FitStage(name="whole", epochs=8, schedule=OneCycle(), lr=3e-3),
-        # Judging labels takes a whole model per fold here, each as long as the run itself.
-        EvaluateStage(folds=3),
-    ),
-)
-NAMED: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (FINE_TUNE, FROM_SCRATCH)}
 
 
 class Changes(BaseModel):
@@ -156,6 +109,7 @@ def check_whole(recipe: Recipe) -> None:
             way_out="give each fit stage a name of its own",
         )
     _check_sizes(recipe)
+    _check_snapshots(recipe)
 
 
 def stored_recipe(body: object) -> Recipe:
@@ -211,6 +165,18 @@ def _check_sizes(recipe: Recipe) -> None:
             value=last.size,
             way_out=f"give the recipe's preprocess the size {last.size}, or the stage none",
         )
+
+
+def _check_snapshots(recipe: Recipe) -> None:
+    """Refuse snapshots of any stage but the last: the others are of a model not yet trained."""
+    for place, stage in enumerate(recipe.stages[:-2]):
+        if isinstance(stage, FitStage) and stage.snapshots:
+            raise BrokenRecipeError(
+                f"the stage {stage.name!r} keeps snapshots, and another one trains after it",
+                field=f"recipe.stages.{place}.schedule.snapshots",
+                value=True,
+                way_out="keep the snapshots of the last fit stage",
+            )
 
 
 def _with_rate(stages: tuple[Stage, ...], lr: float) -> tuple[Stage, ...]:

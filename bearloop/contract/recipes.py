@@ -67,6 +67,8 @@ class CosineRestarts(Record):
     """Epochs of the first cycle."""
     cycle_mult: int = Field(default=1, ge=1, le=10)
     """How many times as long as the cycle before it each one is."""
+    snapshots: bool = False
+    """Keep the weights at each cycle's end; the model is all of them, averaging what they say."""
 
     def ends(self, epochs: int) -> tuple[int, ...]:
         """Return the epochs after which a cycle ends, up to `epochs`."""
@@ -157,6 +159,14 @@ class FitStage(Record):
     """None: the recipe's."""
     dropout: float | None = Field(default=None, ge=0, lt=1, exclude_if=lambda own: own is None)
     """None: the recipe's."""
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """The epochs of the stage, from 1, after which its weights are kept."""
+        schedule = self.schedule
+        if isinstance(schedule, CosineRestarts) and schedule.snapshots:
+            return schedule.ends(self.epochs)
+        return ()
 
     @property
     def rate(self) -> float:

@@ -43,6 +43,7 @@ PURE_FILES = {
     "api/jobs/states.py",
     "api/jobs/decide.py",
     "api/jobs/quota.py",
+    "api/runs/named_recipes.py",
     "api/runs/recipes.py",
     "api/runs/tracking_reads.py",
     "api/evaluation/confusion.py",

@@ -3,10 +3,15 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from api.runs.recipes import (
+from api.runs.named_recipes import (
     FINE_TUNE,
     FROM_SCRATCH,
+    FROZEN_THEN_DISCRIMINATIVE,
     NAMED,
+    PROGRESSIVE_RESIZE,
+    WARM_RESTARTS,
+)
+from api.runs.recipes import (
     BrokenRecipeError,
     Changes,
     changed,
@@ -15,6 +20,7 @@ from api.runs.recipes import (
 )
 from bearloop.contract.recipes import (
     CacheStage,
+    CosineRestarts,
     EvaluateStage,
     FitStage,
     LrFindStage,
@@ -26,6 +32,7 @@ from tests.api.runs.conftest import RUNS, Zoo, start
 RECIPES = "/v1/projects/zoo/recipes"
 AUTO = FitStage(name="first", epochs=1, lr="auto")
 SMALL = FitStage(name="small", epochs=1, lr=1e-3, size=64)
+KEEPING = FitStage(name="keeping", epochs=1, lr=1e-3, schedule=CosineRestarts(snapshots=True))
 HUGE = FitStage(name="huge", epochs=1, lr=1e-3, size=512)
 
 
@@ -46,6 +53,27 @@ def test_from_scratch_needs_no_download_and_does_not_mirror_letters() -> None:
     assert FROM_SCRATCH.weights == "none"
     assert not FROM_SCRATCH.augment.flip
     assert FROM_SCRATCH.preprocess.size <= 64
+
+
+def test_frozen_then_discriminative_is_the_lesson_s_bears() -> None:
+    frozen, unfrozen = fits(FROZEN_THEN_DISCRIMINATIVE)
+    assert (frozen.epochs, frozen.lr, frozen.frozen_to) == (4, 3e-3, -1)
+    assert (unfrozen.epochs, unfrozen.lr, unfrozen.lr_body) == (2, 3e-4, 3e-5)
+
+
+def test_progressive_resize_grows_and_ends_at_the_size_asked_for() -> None:
+    assert [stage.size for stage in fits(PROGRESSIVE_RESIZE)] == [64, 64, 128, 128, None, None]
+    assert PROGRESSIVE_RESIZE.sizes() == [64, 128, 224]
+    larger = changed(PROGRESSIVE_RESIZE, Changes(size=299))
+    check_whole(larger)
+    assert larger.sizes() == [64, 128, 299]
+
+
+def test_warm_restarts_keeps_the_end_of_each_of_three_cycles() -> None:
+    _, last = fits(WARM_RESTARTS)
+    assert (last.epochs, last.snapshots) == (7, (1, 3, 7))
+    with pytest.raises(BrokenRecipeError, match="end within a cycle"):
+        changed(WARM_RESTARTS, Changes(epochs=6))
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -84,6 +112,10 @@ def test_a_run_may_change_its_recipe() -> None:
         ),
         ((FINE_TUNE.stages[0], AUTO, FINE_TUNE.stages[-1]), "recipe.stages.1.lr"),
         ((*FINE_TUNE.stages[:2], SMALL, FINE_TUNE.stages[-1]), "recipe.stages.2.size"),
+        (
+            (FINE_TUNE.stages[0], KEEPING, *FINE_TUNE.stages[1:]),
+            "recipe.stages.1.schedule.snapshots",
+        ),
         ((*FINE_TUNE.stages[:1], HUGE, *FINE_TUNE.stages[1:]), "recipe.stages.0.presize"),
         ((*FINE_TUNE.stages[:2], AUTO, LrFindStage(), *FINE_TUNE.stages[2:]), "recipe.stages.2.lr"),
     ],
