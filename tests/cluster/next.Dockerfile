@@ -2,6 +2,6 @@
 ARG API_IMAGE=localhost/bearloop-api:0.1.0
 FROM ${API_IMAGE}
 USER 0
-COPY tests/cluster/next_schema.py /tmp/next_schema.py
+COPY next_schema.py /tmp/next_schema.py
 RUN ["python", "/tmp/next_schema.py"]
 USER 10001
