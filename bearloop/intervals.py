@@ -21,3 +21,9 @@ def wilson(count: int, n: int) -> Metric:
     low = 0.0 if count == 0 else centre - half
     high = 1.0 if count == n else centre + half
     return Metric(value=share, low=low, high=high, n=n)
+
+
+def in_words(metric: Metric) -> str:
+    """Say a share with its interval, e.g. `2.1% (0.7% to 6.0%), 3 of 141`."""
+    count = round(metric.value * metric.n)
+    return f"{metric.value:.1%} ({metric.low:.1%} to {metric.high:.1%}), {count} of {metric.n}"

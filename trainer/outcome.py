@@ -10,6 +10,7 @@ from bearloop.contract.runs import Cost, Curves
 from trainer.cache import EvaluationPixels
 from trainer.export import Exported
 from trainer.label_issues import CONFLICT
+from trainer.page import write_note, write_tables
 from trainer.plots import TOP_LOSSES, draw_plots
 from trainer.report import Order, Predictions, ranking, row
 from trainer.run import Run
@@ -34,6 +35,7 @@ def finish_tracking(
     if not run.tracker.tracks:
         return None
     store = run.mailbox.store
+    plots = plots_of(predictions, summary, curves=curves, pixels=run.evaluation)
     return run.tracker.finish(
         Outcome(
             summary=summary,
@@ -41,7 +43,11 @@ def finish_tracking(
             bundle_digest=bundle.digest,
             seconds=seconds,
             cost=cost,
-            plots=plots_of(predictions, summary, curves=curves, pixels=run.evaluation),
+            note=write_note(
+                run.spec, page=run.tracker.page, summary=summary, curves=curves, plots=plots
+            ),
+            plots=plots,
+            tables=write_tables(run.spec, summary=summary, curves=curves),
             reports={PurePosixPath(key).name: store.get(key) for key in report_keys.values()},
         )
     )

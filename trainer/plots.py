@@ -34,13 +34,16 @@ def draw_plots(
     top: Sequence[ReportRow],
     pictures: Sequence[NDArray[np.uint8]],
 ) -> Mapping[str, bytes]:
-    """Draw all plots, PNG by file name; `pictures` are those of the `top` rows."""
+    """Draw all plots, PNG by file name, which sorts as they are read.
+
+    `pictures` are those of the `top` rows.
+    """
     return {
-        "losses.png": draw_losses(curves),
-        "rates.png": draw_rates(curves),
-        "confusion.png": draw_confusion(valid.confusion, [entry.name for entry in classes]),
-        "top-losses.png": draw_top_losses(top, pictures, classes),
-        **{f"lr-finder-{find.stage}.png": draw_lr_find(find) for find in curves.lr_finds},
+        "1-losses.png": draw_losses(curves),
+        "2-rates.png": draw_rates(curves),
+        "3-confusion.png": draw_confusion(valid.confusion, [entry.name for entry in classes]),
+        "4-top-losses.png": draw_top_losses(top, pictures, classes),
+        **{f"5-lr-finder-{find.stage}.png": draw_lr_find(find) for find in curves.lr_finds},
     }
 
 
@@ -60,8 +63,9 @@ def draw_losses(curves: Curves) -> bytes:
     losses.legend(frameon=False)
     rates = [100 * point.error_rate for point in curves.epochs]
     epochs = [point.epoch for point in curves.epochs]
+    _shade_intervals(errors, curves)
     errors.plot(epochs, rates, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5)
-    errors.set(title="Valid error", xlabel="epoch", ylabel="% wrong")
+    errors.set(title="Valid error, with its 95 % interval", xlabel="epoch", ylabel="% wrong")
     errors.set_ylim(bottom=0)
     errors.locator_params(axis="x", integer=True)
     return _png(figure)
@@ -155,6 +159,18 @@ def smoothed(values: Sequence[float]) -> list[float]:
         mean = keep * mean + (1 - keep) * value
         means.append(mean / (1 - keep**count))
     return means
+
+
+def _shade_intervals(axes: "Axes", curves: Curves) -> None:
+    known = [(point.epoch, point.error) for point in curves.epochs if point.error is not None]
+    epochs, low, high = (
+        [epoch for epoch, _ in known],
+        [100 * error.low for _, error in known],
+        [100 * error.high for _, error in known],
+    )
+    # Bars: of a single epoch a band would show nothing.
+    axes.fill_between(epochs, low, high, color=VALID_COLOUR, alpha=0.15, linewidth=0)
+    axes.vlines(epochs, low, high, color=VALID_COLOUR, alpha=0.5, linewidth=1.2)
 
 
 def _epoch_ends(curves: Curves) -> list[float]:

@@ -4,6 +4,7 @@ Steps are sent with each checkpoint. After a restart MLflow is asked how far it 
 is sent from the checkpoint's curves, what it has is not sent again.
 """
 
+import json
 import logging
 import re
 import tempfile
@@ -17,17 +18,27 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bearloop.contract.report import Metric, Summary
 from bearloop.contract.runs import Cost, Curves, EpochPoint, RunSpec, StepPoint
+from trainer.page import PLOTS, TABLES, Page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient as Client
+    from mlflow.entities import DatasetInput
+    from mlflow.entities import Run as LoggedRun
     from mlflow.models import ModelSignature
 
 MODEL_PATH: Final = "model"
 """Artifact path of the ONNX-flavour model; the worker registers `runs:/<id>/model`."""
+NOTE: Final = "mlflow.note.content"
+"""The tag that MLflow's page of a run shows as its description."""
 INPUT_NAME: Final = "pixels"
 OUTPUT_NAME: Final = "logits"
+STEPS: Final = "step/"
+EPOCHS: Final = "epoch/"
+"""What stands before a slash is a group of charts; groups are shown by the alphabet, the curves
+before `test`, `train`, `usage` and `valid`."""
 STEP_METRICS: Final = ("loss", "lr", "momentum")
 EPOCH_METRICS: Final = ("train_loss", "valid_loss", "error_rate", "seconds")
+"""Of an epoch, beside the ends of the error's interval."""
 METRICS_PER_CALL: Final = 900
 """MLflow takes 1,000; a multiple of three keeps the metrics of one step together."""
 PARAMETERS_PER_CALL: Final = 100
@@ -47,8 +58,12 @@ class Outcome:
     summary: Summary
     onnx: bytes
     bundle_digest: str
+    note: str
+    """Markdown: what the page says first."""
     plots: Mapping[str, bytes]
     """PNG files by name."""
+    tables: Mapping[str, bytes]
+    """CSV files by name."""
     reports: Mapping[str, bytes]
     """Parquet files by name."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -78,11 +93,17 @@ class Tracker:
         self._last_epoch = 0
         self._began = 0
         self._clock = 0
+        self._page = Page(address="", tags={})
 
     @property
     def tracks(self) -> bool:
         """Whether there is an MLflow run."""
         return bool(self._run)
+
+    @property
+    def page(self) -> Page:
+        """Where the run is shown, and what the worker says of it; known from `start` on."""
+        return self._page
 
     def start(self, *, device: str, curves: Curves) -> None:
         """Log parameters and tags, and whatever of a resumed run's curves MLflow lacks."""
@@ -90,9 +111,11 @@ class Tracker:
             return
         client = _client()
         with _errors():
-            self._began = int(client.get_run(self._run).info.start_time)
-            self._last_step = _last_step(client, self._run, STEP_METRICS[0])
-            self._last_epoch = _last_step(client, self._run, EPOCH_METRICS[0])
+            found = client.get_run(self._run)
+            self._began = int(found.info.start_time)
+            self._page = _page(found)
+            self._last_step = _last_step(client, self._run, STEPS + STEP_METRICS[0])
+            self._last_epoch = _last_step(client, self._run, EPOCHS + EPOCH_METRICS[0])
             self._describe(client, device)
         for step in curves.steps:
             self.log_step(step)
@@ -104,13 +127,17 @@ class Tracker:
         """Keep one step for the next flush, unless MLflow has it."""
         if self._run and point.step > self._last_step:
             self._last_step = point.step
-            self._keep(point.model_dump(include=set(STEP_METRICS)), step=point.step)
+            values = point.model_dump(include=set(STEP_METRICS))
+            self._keep(STEPS, values, step=point.step)
 
     def log_epoch(self, point: EpochPoint) -> None:
         """Keep one epoch for the next flush, unless MLflow has it."""
         if self._run and point.epoch > self._last_epoch:
             self._last_epoch = point.epoch
-            self._keep(point.model_dump(include=set(EPOCH_METRICS)), step=point.epoch)
+            values = point.model_dump(include=set(EPOCH_METRICS))
+            if point.error is not None:
+                values |= {"error_rate_low": point.error.low, "error_rate_high": point.error.high}
+            self._keep(EPOCHS, values, step=point.epoch)
 
     def flush(self) -> None:
         """Send what is kept. Where MLflow does not answer it stays kept: training goes on."""
@@ -133,11 +160,13 @@ class Tracker:
         self._send()
         client = _client()
         with tempfile.TemporaryDirectory() as folder, _errors():
-            _write_files(Path(folder, "plots"), outcome.plots)
+            _write_files(Path(folder, PLOTS), outcome.plots)
+            _write_files(Path(folder, TABLES), outcome.tables)
             _write_files(Path(folder, "report"), outcome.reports)
             self._save_model(Path(folder, MODEL_PATH), outcome)
             client.log_artifacts(self._run, folder)
             client.set_tag(self._run, "bearloop.bundle", outcome.bundle_digest)
+            client.set_tag(self._run, NOTE, outcome.note)
         return MODEL_PATH
 
     def _describe(self, client: "Client", device: str) -> None:
@@ -153,18 +182,19 @@ class Tracker:
             "code": spec.code_version,
             "device": device,
         }
-        parameters = {**flat(spec.recipe.model_dump(mode="json")), "seed": str(spec.seed)}
+        parameters = parameters_of(spec)
         sent = [Param(key, value[:6000]) for key, value in parameters.items()]
         marks = [RunTag(f"bearloop.{key}", value) for key, value in tags.items()]
         for start in range(0, len(sent), PARAMETERS_PER_CALL):
             batch = sent[start : start + PARAMETERS_PER_CALL]
             client.log_batch(self._run, params=batch, tags=[] if start else marks)
+        client.log_inputs(self._run, [_dataset(spec, self._page)])
 
-    def _keep(self, values: Mapping[str, float], *, step: int) -> None:
+    def _keep(self, group: str, values: Mapping[str, float], *, step: int) -> None:
         # MLflow draws by time too: the clock must not run backwards between two steps.
         self._clock = max(self._clock, int(time.time() * 1000))
         for key, value in values.items():
-            self._waiting.append(_Point(key, value, step=step, at=self._clock))
+            self._waiting.append(_Point(group + key, value, step=step, at=self._clock))
 
     def _send(self) -> None:
         from mlflow.entities import Metric as Logged
@@ -196,14 +226,33 @@ class Tracker:
         )
 
 
+def parameters_of(spec: RunSpec) -> dict[str, str]:
+    """Name what the run was told, a line each; stages by their place and name, so that they sort.
+
+    The recipe's second stage, a fit called `frozen`, has `stage 2 frozen.epochs`.
+    """
+    recipe = spec.recipe.model_dump(mode="json")
+    name, stages = recipe.pop("name"), recipe.pop("stages")
+    told = {key: recipe.pop(key) for key in ("model", "weights")}
+    told = {"recipe": name, **told, "seed": spec.seed, "gpus": spec.gpus, "nodes": spec.nodes}
+    for place, stage in enumerate(stages, start=1):
+        called = NO_NAME.sub("_", stage.pop("name", stage["kind"]))
+        told[f"stage {place} {called}"] = stage
+    return flat({**told, **recipe})
+
+
 def flat(content: object, path: str = "") -> dict[str, str]:
-    """Name every leaf of nested JSON by its path: {"a": [{"b": 1}]} is {"a.0.b": "1"}."""
+    """Name every leaf of nested JSON by its path: {"a": [{"b": 1}]} is {"a.0.b": "1"}.
+
+    A list of numbers or names is one leaf.
+    """
     if isinstance(content, Mapping):
         parts: Sequence[tuple[object, object]] = list(content.items())
-    elif isinstance(content, list):
+    elif isinstance(content, list) and any(isinstance(part, dict | list) for part in content):
         parts = list(enumerate(content))
     else:
-        return {path: str(content)}
+        leaves = content if isinstance(content, list) else [content]
+        return {path: ", ".join(map(str, leaves))}
     found: dict[str, str] = {}
     for name, part in parts:
         found |= flat(part, f"{path}.{name}" if path else str(name))
@@ -233,6 +282,28 @@ def _address() -> str:
     return str(mlflow.get_tracking_uri())
 
 
+def _page(found: "LoggedRun") -> Page:
+    place = f"#/experiments/{found.info.experiment_id}/runs/{found.info.run_id}"
+    return Page(address=place, tags=dict(found.data.tags))
+
+
+def _dataset(spec: RunSpec, page: Page) -> "DatasetInput":
+    """Name the version as MLflow's pages list a run's datasets; logged again it is the same."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    name, number = (page.tags.get(f"bearloop.{key}") for key in ("dataset", "dataset_version"))
+    source = {"version": spec.version_digest, "manifest": spec.manifest_key}
+    version = Dataset(
+        name=f"{name} v{number}" if name and number else spec.project,
+        # As long as MLflow lets it be; the tags have all of it.
+        digest=spec.version_digest[:32],
+        source_type="bearloop",
+        source=json.dumps(source),
+        profile=json.dumps({"classes": len(spec.classes)}),
+    )
+    return DatasetInput(version, [InputTag("mlflow.data.context", "training")])
+
+
 def _last_step(client: "Client", run: str, key: str) -> int:
     return max((point.step for point in client.get_metric_history(run, key)), default=0)
 
@@ -248,13 +319,13 @@ def _figures(summary: Summary) -> Iterator[tuple[str, float]]:
 
 def _costs(outcome: Outcome) -> Iterator[tuple[str, float]]:
     for name, seconds in outcome.seconds.items():
-        yield f"cost/seconds_{name}", seconds
+        yield f"usage/seconds_{name}", seconds
     if outcome.cost is None:
         return
     for name, value in outcome.cost.model_dump(exclude={"stages"}, exclude_none=True).items():
-        yield f"cost/{name}", value
+        yield f"usage/{name}", value
     for stage, seconds in outcome.cost.stages.items():
-        yield f"cost/seconds_fit_{NO_NAME.sub('_', stage)}", seconds
+        yield f"usage/seconds_fit_{NO_NAME.sub('_', stage)}", seconds
 
 
 def _interval(name: str, metric: Metric) -> Iterator[tuple[str, float]]:

@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 from api.access import Caller
 from api.evaluation.compared import Flip, compare_runs
 from api.evaluation.comparison import Paired
-from api.evaluation.confusion import most_confused
 from api.evaluation.noise import ClassNoise, class_noise
 from api.evaluation.reports import (
     RunReport,
@@ -36,6 +35,7 @@ from api.evaluation.schemas import (
 )
 from api.paging import Page, make_page
 from api.runs.records import read_curves
+from bearloop.confusion import most_confused
 from bearloop.contract.report import ReportRow, SplitName
 from bearloop.diagnosis import diagnose
 from bearloop.store import Store

@@ -53,7 +53,7 @@ class RunKind:
     def prepare(self, job: Job) -> RunSpec:
         spec, about = RunSpec.model_validate(job.spec), self._about(job)
         made = self._tracking.ensure_run(
-            spec.project, str(job.id), name=f"run {about.number}", tags=_tags(spec, about)
+            spec.project, str(job.id), name=_name(spec, about), tags=_tags(spec, about)
         )
         with self._database.transaction() as session:
             session.execute(
@@ -113,6 +113,11 @@ class RunKind:
                 .where(Run.job_id == job.id)
             ).one()
         return _About(*row)
+
+
+def _name(spec: RunSpec, about: _About) -> str:
+    what = f"{about.dataset} v{about.version}, {spec.recipe.name}, seed {spec.seed}"
+    return f"run {about.number}: {what}"
 
 
 def _tags(spec: RunSpec, about: _About) -> dict[str, str]:

@@ -25,6 +25,7 @@ WIRING = {"api/app.py", "api/worker.py"}
 
 PURE_FOLDERS = ("bearloop/contract/",)
 PURE_FILES = {
+    "bearloop/confusion.py",
     "bearloop/diagnosis.py",
     "bearloop/intervals.py",
     "bearloop/transforms.py",
@@ -46,7 +47,6 @@ PURE_FILES = {
     "api/runs/named_recipes.py",
     "api/runs/recipes.py",
     "api/runs/tracking_reads.py",
-    "api/evaluation/confusion.py",
     "api/evaluation/noise.py",
     "api/evaluation/comparison.py",
     "api/review/stopping.py",

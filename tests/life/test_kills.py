@@ -271,7 +271,7 @@ def assert_as_undisturbed(up: Up, client: Client, run: int, trained: Trained) ->
     mlflow = MlflowClient(tracking_uri=up.tracking_url, registry_uri=up.tracking_url)
     tracked = seen.mlflow_run_id
     assert tracked is not None
-    logged = [point.step for point in mlflow.get_metric_history(tracked, "loss")]
+    logged = [point.step for point in mlflow.get_metric_history(tracked, "step/loss")]
     assert sorted(logged) == list(range(1, STEPS + 1))
     until(lambda: mlflow.get_run(tracked).info.status == "FINISHED", "MLflow knows the end")
     found = mlflow.search_model_versions(f"name = '{client.project}.{trained.dataset}'")

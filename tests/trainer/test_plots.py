@@ -131,7 +131,7 @@ def test_each_lr_find_of_a_run_is_a_plot_of_its_own() -> None:
     counts = ((3, 1, 0), (0, 3, 0), (0, 0, 3))
     valid = SplitFigures(images=10, error=error, log_loss=0.3, tta_error=None, confusion=counts)
     made = draw_plots(curves=searched, classes=CLASSES, valid=valid, top=[], pictures=[])
-    assert "lr-finder-frozen.png" in made
+    assert "5-lr-finder-frozen.png" in made
 
 
 @pytest.mark.parametrize("classes", [2, 12, 60])
@@ -168,7 +168,7 @@ def test_all_plots_are_drawn_and_drawn_alike_twice() -> None:
         )
         for _ in range(2)
     ]
-    assert sorted(made[0]) == ["confusion.png", "losses.png", "rates.png", "top-losses.png"]
+    assert sorted(made[0]) == ["1-losses.png", "2-rates.png", "3-confusion.png", "4-top-losses.png"]
     assert made[0] == made[1]
 
 

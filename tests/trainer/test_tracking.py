@@ -50,6 +50,7 @@ def epoch(number: int) -> EpochPoint:
         train_loss=1 / number,
         valid_loss=2 / number,
         error_rate=0.5 / number,
+        error=Metric(value=0.5 / number, low=0.1 / number, high=0.9 / number, n=8),
         seconds=3,
     )
 
@@ -101,7 +102,9 @@ def outcome() -> Outcome:
         summary=Summary(classes=(1, 2), splits={"valid": figures}, conflicts=0),
         onnx=tiny_onnx(),
         bundle_digest="cd" * 32,
-        plots={"losses.png": b"png"},
+        note="**good**",
+        plots={"1-losses.png": b"png"},
+        tables={"epochs.csv": b"epoch\n1\n"},
         reports={"report-loss.parquet": b"parquet"},
         seconds={"cache": 1.5, "fit": 4.0},
         cost=COST,
@@ -118,7 +121,7 @@ def run(mlflow_address: str) -> str:
     return str(client.create_run(experiment).info.run_id)
 
 
-def steps_of(run: str, key: str = "loss") -> list[int]:
+def steps_of(run: str, key: str = "step/loss") -> list[int]:
     return sorted(point.step for point in MlflowClient().get_metric_history(run, key))
 
 
@@ -136,12 +139,14 @@ def test_the_run_says_what_it_is(run: str) -> None:
     data = MlflowClient().get_run(run).data
     assert data.params["model"] == "resnet18"
     assert data.params["preprocess.size"] == "32"
-    assert data.params["stages.1.lr"] == "0.001"
+    assert data.params["stage 2 whole.lr"] == "0.001"
     assert data.params["seed"] == "42"
     assert data.tags["bearloop.version"] == "ab" * 32
     assert data.tags["bearloop.recipe"] == recipe().digest()
     assert data.tags["bearloop.code"] == "0.1.0"
     assert data.tags["bearloop.device"] == "cpu"
+    (used,) = MlflowClient().get_run(run).inputs.dataset_inputs
+    assert used.dataset.digest == "ab" * 16
 
 
 def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
@@ -173,11 +178,11 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     third.log_epoch(epoch(3))
     third.flush()
 
-    for key in ("loss", "lr", "momentum"):
+    for key in ("step/loss", "step/lr", "step/momentum"):
         assert steps_of(run, key) == list(range(1, 521))
-    for key in ("train_loss", "valid_loss", "error_rate", "seconds"):
-        assert steps_of(run, key) == [1, 2, 3]
-    history = MlflowClient().get_metric_history(run, "loss")
+    for key in ("train_loss", "valid_loss", "error_rate", "error_rate_high", "seconds"):
+        assert steps_of(run, f"epoch/{key}") == [1, 2, 3]
+    history = MlflowClient().get_metric_history(run, "step/loss")
     assert {point.step: point.value for point in history}[450] == 1 / 450
 
 
@@ -211,17 +216,18 @@ def test_a_finished_run_holds_figures_plots_report_and_a_model(run: str, tmp_pat
     assert (data.metrics["valid/error_low"], data.metrics["valid/error_high"]) == (0.05, 0.2)
     assert data.metrics["valid/log_loss"] == 0.3
     assert steps_of(run, "valid/error") == [0]
-    cost = {name: value for name, value in data.metrics.items() if name.startswith("cost/")}
+    cost = {name: value for name, value in data.metrics.items() if name.startswith("usage/")}
     assert cost == {
-        "cost/images_per_second": 120.5,
-        "cost/cpu_utilisation": 0.75,
-        "cost/peak_memory": 2**30,
-        "cost/seconds_cache": 1.5,
-        "cost/seconds_fit": 4.0,
-        "cost/seconds_fit_head_ first": 3.5,
+        "usage/images_per_second": 120.5,
+        "usage/cpu_utilisation": 0.75,
+        "usage/peak_memory": 2**30,
+        "usage/seconds_cache": 1.5,
+        "usage/seconds_fit": 4.0,
+        "usage/seconds_fit_head_ first": 3.5,
     }
     assert data.tags["bearloop.bundle"] == "cd" * 32
-    assert [entry.path for entry in client.list_artifacts(run, "plots")] == ["plots/losses.png"]
+    assert data.tags["mlflow.note.content"] == "**good**"
+    assert [entry.path for entry in client.list_artifacts(run, "plots")] == ["plots/1-losses.png"]
     assert [entry.path for entry in client.list_artifacts(run, "report")] == [
         "report/report-loss.parquet"
     ]
@@ -266,7 +272,8 @@ def test_the_model_can_be_registered_from_the_run(run: str) -> None:
 
 
 def test_leaves_are_named_by_their_path() -> None:
-    assert flat({"a": [{"b": 1}, {"b": None}], "c": {"d": True}}) == {
+    assert flat({"a": [{"b": 1}, {"b": None}], "c": {"d": True}, "e": [0.5, 1]}) == {
+        "e": "0.5, 1",
         "a.0.b": "1",
         "a.1.b": "None",
         "c.d": "True",
@@ -297,7 +304,11 @@ def test_a_whole_runs_outcome_reaches_mlflow(run: str, tmp_path: Path) -> None:
     assert path == "model"
     assert steps_of(run) == [point.step for point in curves.steps]
     plots = {entry.path for entry in MlflowClient().list_artifacts(run, "plots")}
-    assert plots == {f"plots/{name}.png" for name in ("confusion", "losses", "rates", "top-losses")}
+    drawn = ("1-losses", "2-rates", "3-confusion", "4-top-losses")
+    assert plots == {f"plots/{name}.png" for name in drawn}
+    tables = {entry.path for entry in MlflowClient().list_artifacts(run, "tables")}
+    assert tables == {"tables/epochs.csv", "tables/most-confused.csv"}
+    assert "Error on valid images" in MlflowClient().get_run(run).data.tags["mlflow.note.content"]
     loaded = mlflow.pyfunc.load_model(f"runs:/{run}/model")
     card = load_bundle(store, bundle_prefix(bundle.digest)).card
     for golden in card.golden:

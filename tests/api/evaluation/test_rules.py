@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from api.evaluation.comparison import Pairs, bootstrap_difference, compare, flips, mcnemar
-from api.evaluation.confusion import Confusion, most_confused
 from api.evaluation.noise import OutOfFold, Shape, class_noise, confident_joint
+from bearloop.confusion import Confusion, most_confused
 
 CLASSES = [10, 20, 30]
 
