@@ -64,6 +64,7 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /v1/projects/{project}/datasets/{dataset}/versions/{version}/diff": Role.viewer,
     "GET /v1/projects/{project}/runs/compare": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/report": Role.viewer,
+    "GET /v1/projects/{project}/runs/{run}/spread": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/confusion": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/most-confused": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/images": Role.viewer,

@@ -83,7 +83,25 @@ def diagnose(curves: Curves, *, classes: int, error: Metric) -> tuple[Finding, .
     """
     if not curves.epochs or not curves.steps:
         return ()
-    return (*_of_course(_course(curves, classes), error), *_of_split(error))
+    small = too_small(error)
+    course = _of_course(_course(curves, classes), error)
+    return (*course, *(() if small is None else (small,)))
+
+
+def too_small(error: Metric) -> Finding | None:
+    """Say that the valid split is too small for its error to tell much, and how many would do."""
+    half, allowed = (error.high - error.low) / 2, max(UNTOLD, min(error.value / 2, 2 * UNTOLD))
+    if half <= allowed:
+        return None
+    share = min(max(error.value, UNTOLD), 0.5)
+    needed = ceil(Z_95**2 * share * (1 - share) / allowed**2)
+    return Finding(
+        code="valid_split_too_small",
+        evidence=f"of {error.n} valid images {error.value:.1%} are wrong, which may be anything "
+        f"from {error.low:.1%} to {error.high:.1%}",
+        way_out=f"bring in images until some {needed} are valid, and compare runs over several "
+        "seeds until then",
+    )
 
 
 def _course(curves: Curves, classes: int) -> _Course:
@@ -202,18 +220,3 @@ def _other_rate(course: _Course, words: str, *, times: float) -> str:
     if better:
         return f"take {better[-1]:.2g}, which the run's lr-find suggests"
     return f"try {words} ({times * course.rate:.2g}), or let an lr-find say: lr auto"
-
-
-def _of_split(error: Metric) -> Iterator[Finding]:
-    half, allowed = (error.high - error.low) / 2, max(UNTOLD, min(error.value / 2, 2 * UNTOLD))
-    if half <= allowed:
-        return
-    share = min(max(error.value, UNTOLD), 0.5)
-    needed = ceil(Z_95**2 * share * (1 - share) / allowed**2)
-    yield Finding(
-        code="valid_split_too_small",
-        evidence=f"of {error.n} valid images {error.value:.1%} are wrong, which may be anything "
-        f"from {error.low:.1%} to {error.high:.1%}",
-        way_out=f"bring in images until some {needed} are valid, and compare runs over several "
-        "seeds until then",
-    )

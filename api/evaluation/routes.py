@@ -19,6 +19,7 @@ from api.evaluation.schemas import (
     NoiseView,
     ReportImage,
     ReportView,
+    SpreadView,
 )
 from api.paging import BadCursorError, Page
 from api.runs import records
@@ -52,6 +53,12 @@ def compare_runs(
 def show_report(caller: Viewer, session: Db, *, run: RunNumber) -> ReportView:
     """Show the figures of each split with their 95 % intervals."""
     return views.show_report(session, caller, run)
+
+
+@router.get("/projects/{project}/runs/{run}/spread", responses=responses(NoSuchSplitError))
+def show_spread(caller: Viewer, session: Db, *, run: RunNumber, split: Split = None) -> SpreadView:
+    """Show how far the seeds of the run's version and recipe lie apart, on one split."""
+    return views.show_spread(session, caller, run, split=split)
 
 
 @router.get("/projects/{project}/runs/{run}/confusion", responses=responses(NoSuchSplitError))

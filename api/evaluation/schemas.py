@@ -6,6 +6,7 @@ from api.evaluation.noise import Shape
 from api.evaluation.reports import Order
 from bearloop.contract.report import Metric, SplitFigures, SplitName
 from bearloop.diagnosis import Finding
+from bearloop.spread import Spread, Verdict
 
 
 class ReportView(BaseModel):
@@ -19,6 +20,8 @@ class ReportView(BaseModel):
     splits: dict[SplitName, SplitFigures]
     conflicts: int
     """Images without a label because sources contradict each other."""
+    too_small: Finding | None
+    """Where the valid split is too small for its error to tell much: how many images would do."""
 
 
 class ConfusionView(BaseModel):
@@ -36,6 +39,8 @@ class ConfusedPair(BaseModel):
     label: str
     predicted: str
     count: int
+    share: Metric
+    """Of the label's images in the split."""
 
 
 class MostConfused(BaseModel):
@@ -151,6 +156,26 @@ class PairedView(BaseModel):
     classes: list[ClassChangeView]
 
 
+class SeedView(BaseModel):
+    """One seed's run."""
+
+    run: int
+    seed: int
+    error: Metric
+
+
+class SpreadView(BaseModel):
+    """The runs on one version by one recipe, whatever their seed."""
+
+    run: int
+    """The one that was asked for."""
+    split: SplitName
+    seeds: list[SeedView]
+    spread: Spread | None
+    """None for one seed."""
+    words: str
+
+
 class FlipView(BaseModel):
     """One image on which one run only is right."""
 
@@ -172,6 +197,8 @@ class ComparisonView(BaseModel):
     only_a: int
     """Labelled images of the split that only a's version holds, e.g. since removed."""
     only_b: int
+    verdict: Verdict
+    """Whether the difference under the cleaned labels is more than chance, of images or seeds."""
     relabelled: int
     """Images of these whose label differs between the versions."""
     old_labels: PairedView

@@ -13,6 +13,7 @@ from api.evaluation.reports import (
     confusion_matrix,
     find_report,
     image_rows,
+    measured_split,
     out_of_fold,
 )
 from api.evaluation.schemas import (
@@ -32,12 +33,18 @@ from api.evaluation.schemas import (
     PairedView,
     ReportImage,
     ReportView,
+    SeedView,
+    SpreadView,
 )
+from api.evaluation.seeds import apart, errors_by_seed
 from api.paging import Page, make_page
 from api.runs.records import read_curves
 from bearloop.confusion import most_confused
 from bearloop.contract.report import ReportRow, SplitName
-from bearloop.diagnosis import diagnose
+from bearloop.diagnosis import diagnose, too_small
+from bearloop.intervals import wilson
+from bearloop.spread import in_words as spread_in_words
+from bearloop.spread import judge, spread_of
 from bearloop.store import Store
 
 
@@ -57,6 +64,7 @@ def picture_links(project: str, dataset: str, sha256: str) -> Links:
 def show_report(session: Session, caller: Caller, run: int) -> ReportView:
     """Show the run's figures."""
     report = find_report(session, caller, run)
+    valid = report.summary.splits.get("valid")
     return ReportView(
         run=run,
         dataset=report.dataset.name,
@@ -64,6 +72,7 @@ def show_report(session: Session, caller: Caller, run: int) -> ReportView:
         classes=_class_list(report),
         splits=report.summary.splits,
         conflicts=report.summary.conflicts,
+        too_small=None if valid is None else too_small(valid.error),
     )
 
 
@@ -84,11 +93,13 @@ def show_most_confused(
     """Show the pairs of classes that are confused `least` times or more."""
     report = find_report(session, caller, run)
     chosen, matrix = confusion_matrix(report, split)
+    totals = dict(zip(report.summary.classes, map(sum, matrix), strict=True))
     pairs = [
         ConfusedPair(
             label=report.names[pair.label],
             predicted=report.names[pair.predicted],
             count=pair.images,
+            share=wilson(pair.images, totals[pair.label]),
         )
         for pair in most_confused(report.summary.classes, matrix, least=least)
     ]
@@ -127,12 +138,34 @@ def show_diagnosis(session: Session, store: Store, caller: Caller, *, run: int) 
     return DiagnosisView(run=run, findings=list(found))
 
 
+def show_spread(
+    session: Session, caller: Caller, run: int, *, split: SplitName | None
+) -> SpreadView:
+    """Show how far the seeds of the run's version and recipe lie apart."""
+    report = find_report(session, caller, run)
+    chosen = split or measured_split(report.summary)
+    seeds = errors_by_seed(session, report, chosen)
+    spread = spread_of([one.error.value for one in seeds])
+    shown = [SeedView(**one._asdict()) for one in seeds]
+    return SpreadView(
+        run=run, split=chosen, seeds=shown, spread=spread, words=spread_in_words(spread)
+    )
+
+
 def show_comparison(
     session: Session, store: Store, caller: Caller, *, a: int, b: int
 ) -> ComparisonView:
     """Compare run a with run b on the images that both were measured on."""
     report_a, report_b = find_report(session, caller, a), find_report(session, caller, b)
     found = compare_runs(store, report_a, report_b)
+    under = found.cleaned_labels
+    verdict = judge(
+        under.difference.value,
+        ends=(under.difference.low, under.difference.high),
+        images=under.images,
+        flipped=under.fixed + under.broken,
+        apart=apart(session, (report_a, report_b), found.split),
+    )
     return ComparisonView(
         a=a,
         b=b,
@@ -140,6 +173,7 @@ def show_comparison(
         images=found.images,
         only_a=found.only_a,
         only_b=found.only_b,
+        verdict=verdict,
         relabelled=found.relabelled,
         old_labels=_paired(report_b, found.old_labels),
         cleaned_labels=_paired(report_b, found.cleaned_labels),

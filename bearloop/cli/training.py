@@ -1,12 +1,12 @@
 """`train`, `runs` and `report`: from a version to a model, and what it says."""
 
 from collections.abc import Sequence
-from statistics import median, stdev
 from typing import Annotated
 
 import typer
 
 from bearloop.cli.costs import print_cost
+from bearloop.cli.doubts import print_doubts, print_spread
 from bearloop.cli.login import connect
 from bearloop.cli.output import (
     Json,
@@ -75,6 +75,7 @@ def train(
         hint(f"bearloop runs {first} --wait")
         return
     _print_errors(ended)
+    print_doubts(client, ended)
     hint(f"bearloop report {first}, or bearloop review open {first}")
 
 
@@ -117,11 +118,13 @@ def report(
         print_json({**figures.model_dump(mode="json"), **found, "lr_finds": searched})
         return
     _print_figures(figures)
+    print_spread(client, number)
     _print_findings(diagnosis)
     _print_lr_finds(finds)
     pairs = client.runs.most_confused(number)[:10]
-    rows = [[pair["label"], pair["predicted"], pair["count"]] for pair in pairs]
-    print_table("most confused", rows, columns=["label", "predicted", "times"])
+    rows = [[pair.label, pair.predicted, pair.count, interval(pair.share)] for pair in pairs]
+    columns = ["label", "predicted", "times", "share of the label, 95 %"]
+    print_table("most confused", rows, columns=columns)
     first = zip(range(10), client.runs.images(number), strict=False)
     losses = [
         [i["sha256"][:12], i["split"], i["label"] or "conflict", i["predicted"], _loss(i["loss"])]
@@ -154,7 +157,7 @@ def _print_log(text: str, number: int, *, as_json: bool) -> None:
 
 
 def _print_errors(runs: list[RunView]) -> None:
-    """Print each run's error by split, and, of several seeds, their spread."""
+    """Print each run's error by split."""
     found = [(run, split, m) for run in runs for split, m in (run.metrics or {}).items()]
     rows = [
         [run.number, run.seed, split, m.images, percent(m.error.value), interval(m.error)]
@@ -162,21 +165,6 @@ def _print_errors(runs: list[RunView]) -> None:
     ]
     columns = ["run", "seed", "split", "images", "error", "95 % interval"]
     print_table("error", rows, columns=columns)
-    if len(runs) > 1:
-        _print_spread([(split, m.error.value) for _, split, m in found])
-
-
-def _print_spread(errors: list[tuple[str, float]]) -> None:
-    rows = []
-    for split in dict.fromkeys(split for split, _ in errors):
-        seen = [error for name, error in errors if name == split]
-        rows.append([split, len(seen), *map(percent, _spread(seen))])
-    columns = ["split", "seeds", "median", "least", "most", "standard deviation"]
-    print_table("spread of the error", rows, columns=columns)
-
-
-def _spread(seen: list[float]) -> tuple[float, ...]:
-    return median(seen), min(seen), max(seen), stdev(seen)
 
 
 def _print_figures(figures: ReportView) -> None:

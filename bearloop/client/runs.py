@@ -6,11 +6,13 @@ from typing import Any
 from bearloop.client.connection import Connection, place
 from bearloop.client.views import (
     ComparisonView,
+    ConfusedView,
     DiagnosisView,
     LrFindsView,
     LrFindView,
     ReportView,
     RunView,
+    SpreadView,
 )
 from bearloop.client.waiting import JobFailedError, wait_until_ended
 
@@ -65,14 +67,19 @@ class Runs:
         answer = self._connection.get(place(self._path, number, "lr-finder"))
         return LrFindsView.model_validate(answer).finds
 
-    def most_confused(self, number: int, *, least: int = 1) -> tuple[dict[str, Any], ...]:
+    def most_confused(self, number: int, *, least: int = 1) -> tuple[ConfusedView, ...]:
         """Return pairs of classes by how often one was taken for the other."""
         answer = self._connection.get(place(self._path, number, "most-confused"), min=least)
-        return tuple(answer["pairs"])
+        return tuple(ConfusedView.model_validate(pair) for pair in answer["pairs"])
 
     def images(self, number: int, *, order: str = "loss") -> Iterator[dict[str, Any]]:
         """Walk what the run says of every image, in the order of loss or label_issue."""
         return self._connection.items(place(self._path, number, "images"), order=order)
+
+    def spread(self, number: int, *, split: str | None = None) -> SpreadView:
+        """Return how far the seeds of the run's version and recipe lie apart."""
+        answer = self._connection.get(place(self._path, number, "spread"), split=split)
+        return SpreadView.model_validate(answer)
 
     def compare(self, a: int, b: int) -> ComparisonView:
         """Compare two runs on the same images."""

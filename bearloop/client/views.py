@@ -166,6 +166,16 @@ class ReportView(View):
     classes: tuple[str, ...]
     splits: dict[str, FiguresView]
     conflicts: int
+    too_small: "FindingView | None"
+
+
+class ConfusedView(View):
+    """One label that was predicted as another class."""
+
+    label: str
+    predicted: str
+    count: int
+    share: MetricView
 
 
 class LrFindView(View):
@@ -214,6 +224,45 @@ class PairedView(View):
     broken: int
 
 
+class SpreadFigures(View):
+    """How far seeds lie apart."""
+
+    seeds: int
+    mean: float
+    low: float
+    high: float
+    median: float
+    least: float
+    most: float
+    standard_deviation: float
+    apart: float
+
+
+class SeedView(View):
+    """One seed's run."""
+
+    run: int
+    seed: int
+    error: MetricView
+
+
+class SpreadView(View):
+    """The runs on one version by one recipe."""
+
+    run: int
+    split: str
+    seeds: tuple[SeedView, ...]
+    spread: SpreadFigures | None
+    words: str
+
+
+class VerdictView(View):
+    """Whether a difference is more than chance."""
+
+    code: str
+    words: str
+
+
 class ComparisonView(View):
     """Run a against run b on the same images."""
 
@@ -223,6 +272,7 @@ class ComparisonView(View):
     images: int
     old_labels: PairedView
     cleaned_labels: PairedView
+    verdict: VerdictView
 
 
 class ReviewView(View):

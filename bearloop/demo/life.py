@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bearloop.cli.output import interval, percent, print_table, said
+from bearloop.cli.doubts import comparison_rows
+from bearloop.cli.output import percent, print_table, said
 from bearloop.client import Client
 from bearloop.client.endpoints import classify
 from bearloop.client.views import ComparisonView, VersionView
@@ -85,9 +86,7 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
         ["planted wrong labels", str(planted)],
         [f"of them on the first {seen.screens} screens", f"{seen.found} of {planted}"],
         ["images looked at", f"{seen.shown} of {len(told.digits.truth)}"],
-        ["error on test before", f"{percent(under.error_a.value)} ({interval(under.error_a)})"],
-        ["error on test after", f"{percent(under.error_b.value)} ({interval(under.error_b)})"],
-        ["fixed, broken by cleaning", f"{under.fixed}, {under.broken} (p = {under.p:.2g})"],
+        *map(list, comparison_rows(told.compared)),
         ["the endpoint", told.answer],
         *([name, f"{seconds:.1f} s"] for name, seconds in clock.seconds.items()),
         ["in all", f"{sum(clock.seconds.values()):.1f} s"],
@@ -96,5 +95,5 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
         ["endpoint", told.live.url],
     ]
     print_table("the life of the digits", rows, columns=["", ""])
-    verdict = "cleaning helped" if under.error_b.value < under.error_a.value else "no gain here"
-    said.print(f"{verdict}; intervals are 95 %, on {under.images} test images", markup=False)
+    said.print(told.compared.verdict.words, markup=False, soft_wrap=True)
+    said.print(f"intervals are 95 %, on {under.images} test images", markup=False)

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bearloop.cli.doubts import comparison_rows
 from bearloop.cli.output import interval, percent, print_table, said
 from bearloop.client import ApiProblem, Client, UnreachableError
 from bearloop.client.endpoints import classify
@@ -174,15 +175,11 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
     print_table("the life of your photographs", rows, columns=["", ""])
     if told.compared is not None:
         counted = f"{told.compared.images} {told.compared.split} images"
+        _say(told.compared.verdict.words)
         _say(f"intervals are 95 %, on {counted}, under the cleaned labels")
 
 
 def _comparison(compared: ComparisonView | None) -> list[list[str]]:
     if compared is None:
         return []
-    under, split = compared.cleaned_labels, compared.split
-    return [
-        [f"error on {split} before", f"{percent(under.error_a.value)} ({interval(under.error_a)})"],
-        [f"error on {split} after", f"{percent(under.error_b.value)} ({interval(under.error_b)})"],
-        ["fixed, broken by cleaning", f"{under.fixed}, {under.broken} (p = {under.p:.2g})"],
-    ]
+    return [list(row) for row in comparison_rows(compared)]

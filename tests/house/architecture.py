@@ -28,6 +28,7 @@ PURE_FILES = {
     "bearloop/confusion.py",
     "bearloop/diagnosis.py",
     "bearloop/intervals.py",
+    "bearloop/spread.py",
     "bearloop/transforms.py",
     "api/imports/plan.py",
     "api/datasets/splits.py",

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from api.database import Database
 from api.tables import Project
+from bearloop.intervals import wilson
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import Seen, Trained, add_run, bears, sha, train
 
@@ -21,6 +22,7 @@ PATHS = (
     f"{RUN}/images",
     f"{RUN}/noise",
     f"{RUN}/diagnosis",
+    f"{RUN}/spread",
     "/v1/projects/zoo/runs/compare?a=1&b=1",
 )
 IMAGES = (
@@ -83,6 +85,40 @@ class TestReport:
         assert error["n"] == 4
         assert 0 < error["low"] < 0.75 < error["high"] < 1
 
+    def test_a_valid_split_that_is_too_small_is_said(
+        self, client: TestClient, database: Database, store: FolderStore, trained: Trained
+    ) -> None:
+        small = get(client, f"{RUN}/report")["too_small"]
+        assert small["code"] == "valid_split_too_small"
+        assert "are valid" in small["way_out"]
+        many = tuple(Seen(f"m{at}", 0, int(at % 100 == 0)) for at in range(1000))
+        add_run(database, store, replace(trained, images=many))
+        assert get(client, "/v1/projects/zoo/runs/2/report")["too_small"] is None
+
+
+class TestSpread:
+    def test_seeds_of_one_recipe_lie_apart(
+        self, client: TestClient, database: Database, store: FolderStore, trained: Trained
+    ) -> None:
+        for seed, wrong in ((8, 4), (9, 2), (9, 0)):
+            seen = seen_with(wrong)
+            add_run(database, store, replace(trained, images=seen), seed=seed)
+        found = get(client, f"{RUN}/spread")
+        # Seed 9 was trained twice: it is one seed all the same.
+        assert [(one["run"], one["seed"]) for one in found["seeds"]] == [(1, 7), (2, 8), (3, 9)]
+        assert [one["error"]["value"] for one in found["seeds"]] == [0.75, 0.4, 0.2]
+        assert found["spread"]["mean"] == pytest.approx(0.45)
+        assert (found["spread"]["least"], found["spread"]["most"]) == (0.2, 0.75)
+        assert found["words"].startswith("3 seeds: 20.0% to 75.0%")
+
+    def test_one_seed_tells_nothing(self, client: TestClient, trained: Trained) -> None:
+        found = get(client, f"{RUN}/spread")
+        assert (found["spread"], len(found["seeds"])) == (None, 1)
+        assert "--seeds 5" in found["words"]
+
+    def test_a_split_without_images_is_refused(self, client: TestClient, trained: Trained) -> None:
+        assert client.get(f"{RUN}/spread?split=test").json()["code"] == "empty_split"
+
 
 class TestDiagnosis:
     def test_what_went_wrong_comes_with_evidence_and_way_out(
@@ -120,8 +156,18 @@ class TestConfusion:
         self, client: TestClient, trained: Trained
     ) -> None:
         assert get(client, f"{RUN}/most-confused")["pairs"] == [
-            {"label": "black", "predicted": "grizzly", "count": 2},
-            {"label": "grizzly", "predicted": "teddy", "count": 1},
+            {
+                "label": "black",
+                "predicted": "grizzly",
+                "count": 2,
+                "share": wilson(2, 3).model_dump(),
+            },
+            {
+                "label": "grizzly",
+                "predicted": "teddy",
+                "count": 1,
+                "share": wilson(1, 1).model_dump(),
+            },
         ]
         assert len(get(client, f"{RUN}/most-confused?min=2")["pairs"]) == 1
         assert client.get(f"{RUN}/most-confused?min=0").status_code == 422
@@ -191,7 +237,21 @@ class TestNoise:
         assert grizzly["shape"] == "clean"
 
 
+def seen_with(wrong: int) -> tuple[Seen, ...]:
+    """Ten valid images, so many of them predicted wrongly."""
+    return tuple(Seen(f"s{at}", 0, int(at < wrong)) for at in range(10))
+
+
 class TestComparison:
+    def test_a_difference_that_seeds_make_is_called_so(
+        self, client: TestClient, database: Database, store: FolderStore, trained: Trained
+    ) -> None:
+        for seed, wrong in ((8, 5), (9, 2)):
+            add_run(database, store, replace(trained, images=seen_with(wrong)), seed=seed)
+        verdict = get(client, "/v1/projects/zoo/runs/compare?a=2&b=3")["verdict"]
+        assert verdict["code"] == "inside_spread"
+        assert "lies inside the spread of the seeds" in verdict["words"]
+
     def test_two_runs_are_compared_on_the_same_images(
         self, client: TestClient, database: Database, store: FolderStore, trained: Trained
     ) -> None:

@@ -150,7 +150,7 @@ RECIPE = Recipe(
 )
 
 
-def add_run(database: Database, store: Store, trained: Trained) -> Trained:
+def add_run(database: Database, store: Store, trained: Trained, *, seed: int = 7) -> Trained:
     """Train one more run on the version, with the images as `trained` holds them."""
     own = below_project(store, trained.project_id)
     with database.transaction() as session:
@@ -166,7 +166,7 @@ def add_run(database: Database, store: Store, trained: Trained) -> Trained:
             version_id=trained.version_id,
             recipe="fine-tune",
             recipe_digest=RECIPE.digest(),
-            seed=7,
+            seed=seed,
             job_id=job.id,
             curves_key=f"jobs/{job.id}/attempts/1/curves.json",
             created_by="trainer",

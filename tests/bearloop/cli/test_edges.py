@@ -19,7 +19,7 @@ from bearloop.cli.login import find_login
 from bearloop.cli.main import app as commands
 from bearloop.cli.sources import SourceError, dataset_name, files_in, read_lists, zip_folder
 from bearloop.store import FolderStore
-from tests.api.evaluation.trained import bears, train
+from tests.api.evaluation.trained import add_run, bears, train
 from tests.bearloop.cli.conftest import Cli
 from tests.bearloop.serving import served
 
@@ -150,6 +150,21 @@ def test_a_report_says_what_went_wrong_and_which_rates_are_suggested(
     assert "train the stage 'head' for 3 epochs" in report.err
     assert "lr-find before head" in report.out
     assert "taken for auto" in report.out
+
+
+def test_how_sure_a_figure_is_is_said(
+    logged_in: Cli, database: Database, store: FolderStore, project: Project
+) -> None:
+    trained = train(database, store, project, bears(12))
+    add_run(database, store, trained, seed=8)
+    report = logged_in("report", 1)
+    assert "spread of the error over seeds" in report.out
+    assert "2 seeds: " in report.err
+    assert "share of the label" in report.out
+    compared = logged_in("compare", 1, 2)
+    assert "error on test before" in compared.out
+    assert "the difference, +0.0%, lies inside the spread of the seeds" in compared.err
+    assert logged_in("compare", 1, 2, "--json").json["verdict"]["code"] == "inside_spread"
 
 
 def test_recipe_overrides_reach_the_run_or_are_refused(

@@ -24,6 +24,7 @@ ANSWERS: dict[str, type[View]] = {
     "runs_cancel_run": views.RunView,
     "evaluation_show_report": views.ReportView,
     "runs_show_lr_finder": views.LrFindsView,
+    "evaluation_show_spread": views.SpreadView,
     "evaluation_show_diagnosis": views.DiagnosisView,
     "evaluation_compare_runs": views.ComparisonView,
     "review_create_review": views.ReviewView,
