@@ -55,7 +55,7 @@ test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
 	$(BIN)/python -m pytest $(PARALLEL) -m long
 
 test-cluster: $(DEV) ## Tell the stories of the cluster that KUBECONFIG names (minutes)
-	$(BIN)/python -m pytest $(STORIES)
+	$(BIN)/python -m pytest --durations=0 --durations-min=1 $(STORIES)
 
 check: $(DEV) ## Check style, types and architecture (under a minute)
 	$(BIN)/ruff check .
