@@ -17,6 +17,7 @@ from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
 from trainer.lr_suggestions import suggest
 from trainer.model import Classifier
+from trainer.objective import class_weights
 from trainer.optimiser import new_optimiser, set_rates
 from trainer.order import Rows, batches, epoch_order, step_seed
 from trainer.run import Run
@@ -110,6 +111,7 @@ def _points(
     """Yield each step's point; None where the loss is no number, and nothing after it."""
     ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
     rows, labels = labelled(run.items, "train")
+    weights = class_weights(labels, recipe)
     team = Team(ranks, ranks.learner(model))
     optimiser = new_optimiser(model, stage.model_copy(update={"lr": search.start_lr}))
     smoothed = _Smoothed()
@@ -131,6 +133,7 @@ def _points(
                 seed=step_seed(seed, place + 1, rank=ranks.number),
                 step=place + 1,
                 share=Share(ranks, len(own), len(batch)),
+                weights=weights,
             )
         except InputError as error:
             if error.problem.code != "loss_not_finite":

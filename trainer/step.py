@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional
 
 from bearloop.contract.recipes import FitStage, Recipe
 from bearloop.contract.runs import StepPoint
@@ -18,6 +17,7 @@ from trainer.augment import augment
 from trainer.cache import PresizedPixels
 from trainer.errors import InputError
 from trainer.model import Classifier
+from trainer.objective import Weights, class_weights, draw_mix, target_of
 from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
 from trainer.ranks import Ranks, alone
@@ -102,6 +102,7 @@ def train_epoch(
     remaining = parts[place.batch :]
     own = [ranks.share(part) for part in remaining]
     ahead = _gathered_ahead(lesson.presized, [lesson.rows[part] for part in own])
+    weights = class_weights(lesson.labels, recipe)
     model.train()
     for done, (part, mine, pictures) in enumerate(
         zip(remaining, own, ahead, strict=True), place.batch
@@ -124,6 +125,7 @@ def train_epoch(
             seed=step_seed(seed, number, rank=ranks.number),
             step=number,
             share=Share(ranks, len(mine), len(part)),
+            weights=weights,
         )
         point = StepPoint(step=number, loss=loss, lr=rate.lr, momentum=rate.momentum)
         yield Step(point, pictures=len(part), done=before + done + 1, total=total)
@@ -140,10 +142,12 @@ def train_step(
     seed: int,
     step: int,
     share: Share | None = None,
+    weights: Weights | None = None,
 ) -> float:
     """Take one step on uint8 [n, p, p, 3] with labels [n]; returns the loss before it.
 
     With a `share` the pictures are this process's, the step and the loss those of the whole batch.
+    `weights` are the classes', None: all count alike.
     All that is random comes from `seed`. Raises InputError before a loss that is not finite can
     touch the weights; `step` (from 1) names it.
     """
@@ -155,13 +159,12 @@ def train_step(
         preprocess=recipe.preprocess,
         random=np.random.default_rng(seed),
     ).contiguous(memory_format=torch.channels_last)
+    mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
+    pixels = pixels if mix is None else mix.mixed(pixels)
+    target = target_of(torch.from_numpy(labels).to(device), stage=stage, weights=weights, mix=mix)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         logits = model(pixels)
-    loss = functional.cross_entropy(
-        logits.float(),
-        torch.from_numpy(labels).to(device),
-        label_smoothing=stage.label_smoothing,
-    )
+    loss = target.loss(logits.float())
     share = share or Share(alone(), len(labels), len(labels))
     optimiser.zero_grad()
     share.ranks.weighed(loss, own=share.own, of=share.of).backward()  # type: ignore[no-untyped-call]

@@ -1,5 +1,6 @@
 """What a run may change of its recipe, and what makes a recipe whole; pure."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -44,6 +45,24 @@ class Changes(BaseModel):
         description="Highest rate of the first fit stage's head; the other rates keep their "
         "proportion to it. `auto`: an lr-find before the first stage finds it.",
     )
+    oversample: bool | None = Field(
+        default=None, description="Draw rare classes as often as the commonest."
+    )
+    class_weights: Literal["none", "balanced"] | None = Field(
+        default=None,
+        description="`balanced`: a picture counts by the inverse of its class's share.",
+    )
+    label_smoothing: float | None = Field(
+        default=None, ge=0, lt=1, description="Of every fit stage; 0 is none."
+    )
+    mixup: float | None = Field(
+        default=None, ge=0, le=10, description="Alpha of every fit stage's blending; 0 blends none."
+    )
+
+
+OF_RECIPE = ("model", "weights", "batch_size", "oversample", "class_weights")
+OF_FITS = ("label_smoothing", "mixup")
+"""Changes that bear the name of the field that they change: the recipe's, every fit stage's."""
 
 
 class BrokenRecipeError(ValueError):
@@ -58,12 +77,11 @@ class BrokenRecipeError(ValueError):
 
 def changed(recipe: Recipe, changes: Changes) -> Recipe:
     """Return the recipe with a run's changes; the presize follows the size."""
-    given = {
-        name: value
-        for name in ("model", "weights", "batch_size")
-        if (value := getattr(changes, name)) is not None
-    }
-    stages = recipe.stages
+    given, of_fits = _given(changes, OF_RECIPE), _given(changes, OF_FITS)
+    stages = tuple(
+        stage.model_copy(update=of_fits) if isinstance(stage, FitStage) else stage
+        for stage in recipe.stages
+    )
     if changes.epochs is not None:
         stages = _with_epochs(stages, changes.epochs)
     if changes.size is not None:
@@ -77,13 +95,7 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     try:
         return Recipe.model_validate({**dict(recipe), **given, "stages": steps})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BrokenRecipeError(
-            f"the recipe {recipe.name} cannot be changed so: {first['msg']}",
-            field=".".join(str(part) for part in ("recipe", *first["loc"])),
-            value=str(first.get("input"))[:100],
-            way_out="give numbers of a likelier size",
-        ) from error
+        raise _unchangeable(recipe, error) from error
 
 
 def check_whole(recipe: Recipe) -> None:
@@ -124,6 +136,27 @@ def stored_recipe(body: object) -> Recipe:
             value=str(first.get("input"))[:100],
             way_out="store it anew under another name",
         ) from error
+
+
+def _given(changes: Changes, names: Sequence[str]) -> dict[str, object]:
+    values = {name: getattr(changes, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _unchangeable(recipe: Recipe, error: ValidationError) -> BrokenRecipeError:
+    first = error.errors()[0]
+    where, what, way_out = first["loc"], first["msg"], "give numbers of a likelier size"
+    if first["type"] == "value_error":
+        # The contract's own words: the field at fault, what is wrong with it, and the way out.
+        name, _, said = str(first["ctx"]["error"]).partition(": ")
+        where = (*where, name)
+        what, _, way_out = said.partition(": ")
+    return BrokenRecipeError(
+        f"the recipe {recipe.name} cannot be changed so: {what}",
+        field=".".join(str(part) for part in ("recipe", *where)),
+        value=str(first.get("input"))[:100],
+        way_out=way_out or what,
+    )
 
 
 def _check_rates(recipe: Recipe) -> None:

@@ -42,6 +42,14 @@ def train(
     lr: Annotated[
         str | None, typer.Option(help="The first stage's rate; auto: an lr-find finds it.")
     ] = None,
+    oversample: Annotated[
+        bool | None, typer.Option(help="Draw rare classes as often as the commonest.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help="balanced: rare classes count more; none: all alike.")
+    ] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Of every fit stage.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Alpha of blending; 0: none.")] = None,
     seed: Annotated[int, typer.Option()] = 42,
     seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
     device: Annotated[str | None, typer.Option(help="cuda, cpu or auto.")] = None,
@@ -58,6 +66,10 @@ def train(
         "epochs": epochs,
         "size": size,
         "lr": None if lr is None else _rate(lr),
+        "oversample": oversample,
+        "class_weights": class_weights,
+        "label_smoothing": label_smoothing,
+        "mixup": mixup,
         "device": device,
         "gpus": gpus,
         "nodes": nodes,

@@ -159,6 +159,8 @@ class FitStage(Record):
     """None: the recipe's."""
     dropout: float | None = Field(default=None, ge=0, lt=1, exclude_if=lambda own: own is None)
     """None: the recipe's."""
+    mixup: float = Field(default=0.0, ge=0, le=10, exclude_if=lambda alpha: not alpha)
+    """Alpha of the Beta distribution that two pictures are blended by; 0 blends none."""
 
     @property
     def snapshots(self) -> tuple[int, ...]:
@@ -236,7 +238,20 @@ class Recipe(Record):
     """Of training; evaluation is fp32 always."""
     oversample: bool = False
     """Draw rare classes as often as the commonest."""
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", exclude_if=lambda weights: weights == "none"
+    )
+    """`balanced`: a picture counts by the inverse of its class's share, 1 on average."""
     stages: tuple[Stage, ...]
+
+    @model_validator(mode="after")
+    def _evens_out_once(self) -> Self:
+        if self.oversample and self.class_weights == "balanced":
+            raise ValueError(
+                "class_weights: balanced classes that are oversampled too would count twice: "
+                "take one of the two"
+            )
+        return self
 
     def fits(self) -> list[tuple[LrFindStage | None, FitStage]]:
         """Return the fit stages in order, each with the lr-find stage right before it."""

@@ -163,6 +163,23 @@ def test_a_smaller_run_shrinks_the_stages_before_the_last() -> None:
         assert recipe.sizes() == sizes
 
 
+def test_a_run_may_even_out_its_classes_and_regularise() -> None:
+    changes = Changes(class_weights="balanced", label_smoothing=0.1, mixup=0.4)
+    recipe = changed(FINE_TUNE, changes)
+    assert (recipe.class_weights, recipe.oversample) == ("balanced", False)
+    assert [(stage.label_smoothing, stage.mixup) for stage in fits(recipe)] == [(0.1, 0.4)] * 2
+    assert changed(FINE_TUNE, Changes(oversample=True)).oversample
+    back = Changes(class_weights="none", label_smoothing=0, mixup=0)
+    assert changed(recipe, back).digest() == FINE_TUNE.digest()
+
+
+def test_classes_are_not_evened_out_twice() -> None:
+    with pytest.raises(BrokenRecipeError, match="would count twice") as refused:
+        changed(FINE_TUNE, Changes(class_weights="balanced", oversample=True))
+    assert refused.value.field == "recipe.class_weights"
+    assert refused.value.way_out == "take one of the two"
+
+
 def test_a_stored_recipe_of_other_rules_is_told() -> None:
     with pytest.raises(BrokenRecipeError, match="another version"):
         stored_recipe({"name": "old", "stages": [], "callbacks": []})
@@ -210,6 +227,14 @@ class TestOverRest:
         assert start(client, lr="auto")["recipe"] == "fine-tune"
         odd = client.post(RUNS, json={"dataset": "bears", "lr": 1e-323})
         assert (odd.status_code, odd.json()["code"]) == (422, "wrong_recipe")
+
+    def test_a_run_may_ask_for_options_and_hears_which_is_wrong(
+        self, client: TestClient, zoo: Zoo
+    ) -> None:
+        start(client, oversample=True, label_smoothing=0.1, mixup=0.4)
+        for field, value in (("mixup", -1), ("label_smoothing", 1), ("class_weights", "even")):
+            answer = client.post(RUNS, json={"dataset": "bears", field: value})
+            assert (answer.status_code, answer.json()["field"]) == (422, f"body.{field}")
 
     def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})

@@ -181,6 +181,13 @@ def test_recipe_overrides_reach_the_run_or_are_refused(
     assert "a number like 2e-3" in logged_in("train", "bears", "--lr", "high", code=2).err
     auto = logged_in("train", "bears", "--lr", "auto", "--weights", "none", "--no-wait", "--json")
     assert auto.json[0]["state"] == "queued"
+    options = ("--class-weights", "balanced", "--label-smoothing", 0.1, "--mixup", 0.4)
+    asked = logged_in("train", "bears", "--weights", "none", *options, "--no-wait", "--json")
+    assert asked.json[0]["state"] == "queued"
+    both = logged_in(
+        "train", "bears", "--class-weights", "balanced", "--oversample", "--no-wait", code=1
+    )
+    assert "would count twice" in both.error
     assert "unknown_recipe" in logged_in("train", "bears", "--recipe", "magic", code=1).error
 
 
