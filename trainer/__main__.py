@@ -28,6 +28,7 @@ from trainer.launcher import launch
 from trainer.mailbox import Mailbox
 from trainer.model import Classifier
 from trainer.outcome import finish_tracking
+from trainer.precision import check_precision
 from trainer.predict import check_stages, new_model, predict
 from trainer.ranks import Ranks, joined
 from trainer.report import save_reports, summarise
@@ -153,6 +154,7 @@ def _begin(
     ask_for_determinism()
     make_deterministic()
     cache, _ = check_stages(spec.recipe)
+    check_precision(spec, device)
     items = load_items(store, spec)
     ranks.check_batches(spec, pictures=len(labelled(items, "train")[0]))
     weights = load_weights(spec.recipe)

@@ -49,6 +49,12 @@ class FitState(BaseModel):
     epochs: list[EpochPoint] = []
     lr_finds: list[LrFind] = []
     """Of this stage and those before."""
+    halvings: int = 0
+    """How often batches were halved, to fit into the device's memory."""
+    scale: dict[str, float] = {}
+    """Of the loss, in fp16."""
+    notes: list[str] = []
+    """What happened beside the plan, in sentences."""
 
     def end_step(self, point: StepPoint, *, pictures: int, seconds: float) -> None:
         """Note one trained batch; `seconds` is the epoch's time so far."""
@@ -91,14 +97,15 @@ class Checkpoints:
         self._prefix = checkpoint_prefix(spec.job)
         self._spec = spec.digest()
 
-    def save(self, model: Classifier, optimiser: torch.optim.AdamW, state: FitState) -> None:
-        """Write one object whole, then remove all but the newest two."""
+    def save(self, model: Classifier, optimiser: torch.optim.AdamW | None, state: FitState) -> None:
+        """Write one object whole, then remove all but the newest two.
+
+        Between two stages there is no optimiser.
+        """
+        steps = {} if optimiser is None else optimiser_tensors(optimiser, model)
         tensors = {
             **{f"model/{key}": value for key, value in model.state_dict().items()},
-            **{
-                f"optimiser/{key}": value
-                for key, value in optimiser_tensors(optimiser, model).items()
-            },
+            **{f"optimiser/{key}": value for key, value in steps.items()},
         }
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         # As a tensor: safetensors' header is limited, and curves grow with every step.

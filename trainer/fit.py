@@ -1,7 +1,9 @@
 """The fit stages, in the order it happens: no callbacks, what is written here is what is done."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +19,17 @@ from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
 from trainer.lr_finder import find_rate, no_rate, publish
+from trainer.memory import HalvedTogetherError, Memory
 from trainer.model import Classifier, freeze_to, set_dropout
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
+from trainer.precision import restore_scale, scale_of
+from trainer.ranks import alone
 from trainer.run import Run
 from trainer.snapshots import keep_snapshot
-from trainer.step import Lesson, Place, Team, not_finite, train_epoch
+from trainer.step import Lesson, Means, Place, Team, not_finite, train_epoch
+
+log = logging.getLogger(__name__)
 
 
 def fit_stages(recipe: Recipe, finds: Sequence[LrFind] = ()) -> list[FitStage]:
@@ -45,20 +52,28 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
     run.ranks.share_statistics(model)
     if resumed is not None:
         model.load_state_dict(resumed.model)
+    means = _means(run, state)
     for place, stage in enumerate(fit_stages(run.spec.recipe)):
         if place < state.stage:
             continue
         _prepare(model, run.spec.recipe, stage)
-        stage = _with_rate(run, model, state, place=place)
+        stage = _with_rate(run, model, state, place=place, memory=means.memory)
         optimiser = new_optimiser(model, stage)
         if resumed is not None and place == resumed.state.stage:
             restore_optimiser(optimiser, model, resumed.optimiser)
         if place > state.stage:
             state.stage, state.epoch = place, 0
-        team = Team(run.ranks, run.ranks.learner(model))
+        team = Team(run.ranks, run.ranks.learner(model), means)
         with run.interruption.deferred():
             _fit_stage(run, _Learning(stage, model, optimiser, state, team))
     return state
+
+
+def note(run: Run, state: FitState, sentence: str) -> None:
+    """Tell in the run's events and in MLflow what happened beside the plan."""
+    log.warning("%s", sentence)
+    state.notes.append(sentence)
+    _tell(run, state)
 
 
 def fit_rows(
@@ -76,13 +91,15 @@ def fit_rows(
     `finds` are the run's: no rate is searched again.
     """
     epochs = steps = 0
+    team = Team(alone(), model, Means.of(recipe, next(model.parameters()).device))
     for stage in fit_stages(recipe, finds):
         _prepare(model, recipe, stage)
         optimiser = new_optimiser(model, stage)
         lesson = Lesson(recipe.during(stage), stage, presized, rows, labels, seed)
         for epoch in range(stage.epochs):
             place = Place(epoch, epochs, batch=0, steps=steps)
-            steps += sum(1 for _ in train_epoch(model, optimiser, lesson=lesson, place=place))
+            taken = train_epoch(model, optimiser, lesson=lesson, place=place, team=team)
+            steps += sum(1 for _ in taken)
             epochs += 1
 
 
@@ -103,13 +120,38 @@ def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
     set_dropout(model, recipe.during(stage).dropout)
 
 
-def _with_rate(run: Run, model: Classifier, state: FitState, *, place: int) -> FitStage:
+def _means(run: Run, state: FitState) -> Means:
+    """Return what the steps are taken with, as a checkpoint left it; the state keeps up with it."""
+
+    def say(_: int, sentence: str) -> None:
+        state.halvings += 1
+        note(run, state, sentence)
+
+    memory = Memory(state.halvings, say=say, together=run.ranks.count > 1)
+    means = Means.of(run.spec.recipe, run.device, memory)
+    restore_scale(means.scaler, state.scale)
+    if state.notes:
+        _tell(run, state)
+    return means
+
+
+def _tell(run: Run, state: FitState) -> None:
+    if run.ranks.leads:
+        run.mailbox.say("; ".join(state.notes))
+        run.tracker.tell(state.notes)
+
+
+def _with_rate(
+    run: Run, model: Classifier, state: FitState, *, place: int, memory: Memory
+) -> FitStage:
     """Return a stage whose layers are unfrozen with its rate, searched before where it says so."""
     recipe = run.spec.recipe
     search, stage = recipe.fits()[place]
     if search is not None and stage.name not in {find.stage for find in state.lr_finds}:
         with run.interruption.deferred():
-            state.lr_finds.append(find_rate(run, model, search=search, stage=stage))
+            with _saved_when_halved(run, model, state):
+                found = find_rate(run, model, search=search, stage=stage, memory=memory)
+            state.lr_finds.append(found)
     if state.lr_finds:
         publish(run, state.lr_finds)
     stage = fit_stages(recipe, state.lr_finds)[place]
@@ -152,11 +194,14 @@ def _train(run: Run, now: _Learning, started: float) -> None:
     recipe = run.spec.recipe.during(now.stage)
     lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
-    for step in train_epoch(now.model, now.optimiser, lesson=lesson, place=place, team=now.team):
-        state.end_step(step.point, pictures=step.pictures, seconds=time.monotonic() - started)
-        run.tracker.log_step(step.point)
-        run.mailbox.progress(now.stage.name, step.done, step.total, numbers=_numbers(state))
-        _leave_if_asked(run, now)
+    with _saved_when_halved(run, now.model, state, now.optimiser):
+        for step in train_epoch(
+            now.model, now.optimiser, lesson=lesson, place=place, team=now.team
+        ):
+            state.end_step(step.point, pictures=step.pictures, seconds=time.monotonic() - started)
+            run.tracker.log_step(step.point)
+            run.mailbox.progress(now.stage.name, step.done, step.total, numbers=_numbers(state))
+            _leave_if_asked(run, now)
 
 
 def _validate(run: Run, now: _Learning) -> tuple[float, Metric]:
@@ -189,7 +234,23 @@ def _leave_if_asked(run: Run, now: _Learning) -> None:
         raise InterruptedRunError(f"asked to leave after step {len(now.state.steps)}")
 
 
+@contextmanager
+def _saved_when_halved(
+    run: Run, model: Classifier, state: FitState, optimiser: torch.optim.AdamW | None = None
+) -> Iterator[None]:
+    """Let the process that ran out of memory say so in the checkpoint that all go on from.
+
+    The step was not taken: weights and optimiser are every process's own.
+    """
+    try:
+        yield
+    except HalvedTogetherError:
+        run.checkpoints.save(model, optimiser, state)
+        raise
+
+
 def _save(run: Run, now: _Learning) -> None:
+    now.state.scale = scale_of(now.team.means.scaler)
     if run.ranks.leads:
         run.checkpoints.save(now.model, now.optimiser, now.state)
         run.tracker.flush()

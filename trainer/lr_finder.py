@@ -16,26 +16,36 @@ from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
 from trainer.lr_suggestions import suggest
+from trainer.memory import Memory
 from trainer.model import Classifier
 from trainer.objective import class_weights
 from trainer.optimiser import new_optimiser, set_rates
 from trainer.order import Rows, batches, epoch_order, step_seed
 from trainer.run import Run
-from trainer.step import Share, Team, train_step
+from trainer.step import Means, Share, Team, train_step
 
 SMOOTHING = 0.98
 """Of the running mean, corrected for its start: fastai's."""
 
 
-def find_rate(run: Run, model: Classifier, *, search: LrFindStage, stage: FitStage) -> LrFind:
+def find_rate(
+    run: Run,
+    model: Classifier,
+    *,
+    search: LrFindStage,
+    stage: FitStage,
+    memory: Memory | None = None,
+) -> LrFind:
     """Search a rate for `stage`, whose layers are unfrozen already; the model stays as it is.
+
+    Batches that `memory` halves stay halved.
 
     Asked to leave, it raises InterruptedRunError: a search is short, and begun anew.
     """
     points: list[LrPoint] = []
     end = "finished"
     with unchanged(model):
-        for point in _points(run, model, search=search, stage=stage):
+        for point in _points(run, model, search=search, stage=stage, memory=memory):
             if point is None:
                 end = "not_finite"
                 break
@@ -106,13 +116,18 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _points(
-    run: Run, model: Classifier, *, search: LrFindStage, stage: FitStage
+    run: Run,
+    model: Classifier,
+    *,
+    search: LrFindStage,
+    stage: FitStage,
+    memory: Memory | None,
 ) -> Iterator[LrPoint | None]:
     """Yield each step's point; None where the loss is no number, and nothing after it."""
     ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
     rows, labels = labelled(run.items, "train")
     weights = class_weights(labels, recipe)
-    team = Team(ranks, ranks.learner(model))
+    team = Team(ranks, ranks.learner(model), Means.of(recipe, run.device, memory))
     optimiser = new_optimiser(model, stage.model_copy(update={"lr": search.start_lr}))
     smoothed = _Smoothed()
     model.train()
@@ -134,6 +149,7 @@ def _points(
                 step=place + 1,
                 share=Share(ranks, len(own), len(batch)),
                 weights=weights,
+                means=team.means,
             )
         except InputError as error:
             if error.problem.code != "loss_not_finite":
@@ -156,7 +172,7 @@ def _batches(run: Run, recipe: Recipe, labels: Rows) -> Iterator[Rows]:
     """Yield the batches that training would see, epoch after epoch."""
     for epoch in count():
         order = epoch_order(labels, seed=run.spec.seed, epoch=epoch, oversample=recipe.oversample)
-        yield from batches(order, recipe.batch_size, least=run.ranks.least_batch)
+        yield from batches(order, recipe.step_size, least=run.ranks.least_batch)
 
 
 def _at(stage: FitStage, lr: float) -> FitStage:

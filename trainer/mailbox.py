@@ -38,6 +38,7 @@ class Mailbox:
         self._tells_progress = tells_progress
         self._stage: str | None = None
         self._written = 0.0
+        self._said = ""
 
     def read_spec(self) -> RunSpec:
         """Read the job's specification; raises InputError when it is not one."""
@@ -63,11 +64,16 @@ class Mailbox:
             stage=stage,
             done=done,
             total=total,
-            message=message,
+            message=message or self._said,
             numbers=numbers or {},
             at=datetime.now(UTC),
         )
         self.store.put(progress_key(self.job, self.attempt), progress.canonical())
+
+    def say(self, sentence: str) -> None:
+        """Let each progress from here on carry a message that has none of its own."""
+        self._said = sentence
+        self._written = 0.0  # the next one is told at once
 
     def counter(self, stage: str) -> Callable[[int, int], None]:
         """Return what tells (done, total) of one stage."""

@@ -3,23 +3,27 @@
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from bearloop.contract.recipes import FitStage, Recipe
 from bearloop.contract.runs import StepPoint
 from trainer.augment import augment
 from trainer.cache import PresizedPixels
 from trainer.errors import InputError
+from trainer.memory import Memory
 from trainer.model import Classifier
-from trainer.objective import Weights, class_weights, draw_mix, target_of
+from trainer.objective import Target, Weights, class_weights, draw_mix, target_of
 from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
+from trainer.precision import Precision, autocast, new_scaler
 from trainer.ranks import Ranks, alone
 
 Rows = NDArray[np.int64]
@@ -63,6 +67,24 @@ class Share(NamedTuple):
     of: int
     """Pictures of the batch."""
 
+    @property
+    def least(self) -> int:
+        """Pictures of the process that has fewest: all take equally many parts."""
+        return self.of // self.ranks.count
+
+
+class Means(NamedTuple):
+    """What a run's steps are taken with, from the first to the last."""
+
+    precision: Precision
+    memory: Memory
+    scaler: torch.amp.GradScaler
+
+    @classmethod
+    def of(cls, recipe: Recipe, device: torch.device, memory: Memory | None = None) -> "Means":
+        """Return those of a run that begins."""
+        return cls(recipe.precision, memory or Memory(), new_scaler(recipe.precision, device))
+
 
 class Step(NamedTuple):
     """One step taken."""
@@ -81,6 +103,7 @@ class Team:
     ranks: Ranks
     learner: nn.Module
     """The model, called so that its gradient becomes that of the whole batch."""
+    means: Means
 
 
 def train_epoch(
@@ -93,10 +116,10 @@ def train_epoch(
 ) -> Iterator[Step]:
     """Train one epoch, or what is left of it, and yield each step taken."""
     recipe, seed = lesson.recipe, lesson.seed
-    team = team or Team(alone(), model)
+    team = team or Team(alone(), model, Means.of(recipe, next(model.parameters()).device))
     ranks = team.ranks
     order = epoch_order(lesson.labels, seed=seed, epoch=place.epochs, oversample=recipe.oversample)
-    parts = batches(order, recipe.batch_size, least=ranks.least_batch)
+    parts = batches(order, recipe.step_size, least=ranks.least_batch)
     total = lesson.stage.epochs * len(parts)
     before = place.epoch * len(parts)
     remaining = parts[place.batch :]
@@ -126,6 +149,7 @@ def train_epoch(
             step=number,
             share=Share(ranks, len(mine), len(part)),
             weights=weights,
+            means=team.means,
         )
         point = StepPoint(step=number, loss=loss, lr=rate.lr, momentum=rate.momentum)
         yield Step(point, pictures=len(part), done=before + done + 1, total=total)
@@ -143,36 +167,42 @@ def train_step(
     step: int,
     share: Share | None = None,
     weights: Weights | None = None,
+    means: Means | None = None,
 ) -> float:
     """Take one step on uint8 [n, p, p, 3] with labels [n]; returns the loss before it.
 
     With a `share` the pictures are this process's, the step and the loss those of the whole batch.
-    `weights` are the classes', None: all count alike.
+    `weights` are the classes', None: all count alike. `means` last through a run.
     All that is random comes from `seed`. Raises InputError before a loss that is not finite can
     touch the weights; `step` (from 1) names it.
     """
     device = next(model.parameters()).device
-    torch.manual_seed(seed)  # dropout's
-    pixels = augment(
-        torch.from_numpy(pictures).to(device),
-        recipe.augment,
-        preprocess=recipe.preprocess,
-        random=np.random.default_rng(seed),
-    ).contiguous(memory_format=torch.channels_last)
-    mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
-    pixels = pixels if mix is None else mix.mixed(pixels)
-    target = target_of(torch.from_numpy(labels).to(device), stage=stage, weights=weights, mix=mix)
-    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        logits = model(pixels)
-    loss = target.loss(logits.float())
     share = share or Share(alone(), len(labels), len(labels))
-    optimiser.zero_grad()
-    share.ranks.weighed(loss, own=share.own, of=share.of).backward()  # type: ignore[no-untyped-call]
-    # Read behind the backward pass: on a GPU this waits for what is queued.
-    value = share.ranks.mean_loss(float(loss.item()), own=share.own, of=share.of)
+    means = means or Means.of(recipe, device)
+
+    def gradient(parts: int) -> float:
+        torch.manual_seed(seed)  # dropout's
+        optimiser.zero_grad()
+        pixels = augment(
+            torch.from_numpy(pictures).to(device),
+            recipe.augment,
+            preprocess=recipe.preprocess,
+            random=np.random.default_rng(seed),
+        ).contiguous(memory_format=torch.channels_last)
+        mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
+        pixels = pixels if mix is None else mix.mixed(pixels)
+        known = torch.from_numpy(labels).to(device)
+        target = target_of(known, stage=stage, weights=weights, mix=mix)
+        return _gradient(model, pixels, target, share=share, means=means, parts=parts)
+
+    value = means.memory.within(
+        model, gradient, pictures=share.least, accumulate=recipe.accumulate, step=step
+    )
+    value = share.ranks.mean_loss(value, own=share.own, of=share.of)
     if not math.isfinite(value):
         raise not_finite(stage, step=step, what=f"the loss is {value}")
-    optimiser.step()
+    means.scaler.step(optimiser)
+    means.scaler.update()
     return value
 
 
@@ -185,6 +215,33 @@ def not_finite(stage: FitStage, *, step: int, what: str) -> InputError:
         value=str(stage.lr),
         way_out="lower the rate, a tenth is a good try, or train in fp32",
     )
+
+
+def _gradient(
+    model: nn.Module, pixels: Tensor, target: Target, *, share: Share, means: Means, parts: int
+) -> float:
+    """Leave the gradient of this process's pictures, summed over its parts; return their loss."""
+    losses = []
+    for number, places in enumerate(np.array_split(np.arange(len(pixels)), parts), start=1):
+        part = slice(int(places[0]), int(places[-1]) + 1)
+        with _exchanging(model, now=number == parts):
+            with autocast(means.precision, pixels.device):
+                logits = model(pixels[part])
+            loss = target.part(part).loss(logits.float())
+            loss = loss if parts == 1 else loss * (len(places) / len(pixels))
+            weighed = share.ranks.weighed(loss, own=share.own, of=share.of)
+            means.scaler.scale(weighed).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    # Read behind the backward passes: on a GPU this waits for what is queued.
+    return float(torch.stack(losses).sum().item())
+
+
+def _exchanging(model: nn.Module, *, now: bool) -> AbstractContextManager[None]:
+    """Let processes average their gradients once a step, with its last part."""
+    if now or not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    waiting: AbstractContextManager[None] = model.no_sync()
+    return waiting
 
 
 def _gathered_ahead(presized: PresizedPixels, parts: Sequence[Rows]) -> Iterator[Pictures]:

@@ -44,6 +44,8 @@ METRICS_PER_CALL: Final = 900
 PARAMETERS_PER_CALL: Final = 100
 NO_NAME: Final = re.compile(r"[^\w\-. ]", re.ASCII)
 """What a name in MLflow must not hold, the slash too: it parts groups of charts."""
+TAG_LENGTH: Final = 5000
+"""Characters that every MLflow server takes."""
 log = logging.getLogger(__name__)
 
 
@@ -138,6 +140,16 @@ class Tracker:
             if point.error is not None:
                 values |= {"error_rate_low": point.error.low, "error_rate_high": point.error.high}
             self._keep(EPOCHS, values, step=point.epoch)
+
+    def tell(self, notes: Sequence[str]) -> None:
+        """Show what happened beside the plan as the run's tag; training goes on without MLflow."""
+        if not self._run:
+            return
+        try:
+            with _errors():
+                _client().set_tag(self._run, "bearloop.notes", "; ".join(notes)[:TAG_LENGTH])
+        except TrackingError as error:
+            log.warning("a note waits for MLflow: %s", error)
 
     def flush(self) -> None:
         """Send what is kept. Where MLflow does not answer it stays kept: training goes on."""

@@ -234,8 +234,11 @@ class Recipe(Record):
     augment: Augment = SIDE_ON
     batch_size: int = Field(default=64, ge=2, le=4096)
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Of training; evaluation is fp32 always."""
+    accumulate: int = Field(default=1, ge=1, le=256, exclude_if=lambda batches: batches == 1)
+    """Batches that make one step: it is that of a batch so many times as large, in the memory of
+    one."""
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Of training; evaluation is fp32 always. fp16 needs a GPU."""
     oversample: bool = False
     """Draw rare classes as often as the commonest."""
     class_weights: Literal["none", "balanced"] = Field(
@@ -252,6 +255,11 @@ class Recipe(Record):
                 "take one of the two"
             )
         return self
+
+    @property
+    def step_size(self) -> int:
+        """Pictures of one step."""
+        return self.batch_size * self.accumulate
 
     def fits(self) -> list[tuple[LrFindStage | None, FitStage]]:
         """Return the fit stages in order, each with the lr-find stage right before it."""

@@ -1,0 +1,115 @@
+"""A batch that does not fit into the device's memory is halved, and the same step taken again.
+
+The gradient is then summed over the parts, so that rate and step stay those of the whole batch;
+only BatchNorm takes its statistics over each part.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from trainer.errors import InputError, InterruptedRunError
+
+LEAST_PART: Final = 2
+"""Pictures: BatchNorm needs the variance of some."""
+log = logging.getLogger(__name__)
+
+_Statistics = list[tuple[list[Tensor], Tensor]]
+"""Buffers of one type, and their values in one piece: on a GPU each copy is a launch."""
+
+
+class HalvedTogetherError(InterruptedRunError):
+    """One of several processes ran out of memory: all go on from here with smaller parts.
+
+    The others stand in the middle of a step that cannot be finished, so all begin anew.
+    """
+
+
+class Memory:
+    """How often this run's batches are halved; what was halved stays so."""
+
+    def __init__(
+        self,
+        halvings: int = 0,
+        *,
+        say: Callable[[int, str], None] = lambda _, text: log.warning("%s", text),
+        together: bool = False,
+    ) -> None:
+        """Begin with the halvings of a checkpoint; `say` is told (step, sentence) of each more."""
+        self.halvings = halvings
+        self._say = say
+        self._together = together
+
+    def parts(self, pictures: int, *, accumulate: int) -> int:
+        """Return in how many parts a process that has so many pictures of a batch takes them."""
+        return max(1, min(accumulate << self.halvings, pictures // LEAST_PART))
+
+    def within(
+        self,
+        model: nn.Module,
+        take: Callable[[int], float],
+        *,
+        pictures: int,
+        accumulate: int,
+        step: int,
+    ) -> float:
+        """Let `take` compute a gradient in so many parts as fit; returns what it returns.
+
+        `pictures` are the least that any process has. Raises InputError where not even the smallest
+        parts fit.
+        """
+        before = _statistics(model)
+        while True:
+            parts = self.parts(pictures, accumulate=accumulate)
+            try:
+                return take(parts)
+            except torch.OutOfMemoryError as error:
+                said = str(error)
+            # Outside the handler, where the failed step's tensors are not held any more.
+            _restore(before)
+            model.zero_grad(set_to_none=True)
+            self._halve(pictures, accumulate=accumulate, step=step, said=said)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _halve(self, pictures: int, *, accumulate: int, step: int, said: str) -> None:
+        log.warning("out of memory at step %d: %s", step, said)
+        parts = self.parts(pictures, accumulate=accumulate)
+        self.halvings += 1
+        more = self.parts(pictures, accumulate=accumulate)
+        if more == parts:
+            raise _too_large(-(-pictures // parts), step=step)
+        self._say(
+            step,
+            f"out of memory at step {step} with {-(-pictures // parts)} pictures at a time: each "
+            f"batch is computed in {more} parts from here on, for the same step",
+        )
+        if self._together:
+            raise HalvedTogetherError("the device's memory was too small for a batch")
+
+
+def _statistics(model: nn.Module) -> _Statistics:
+    """Copy what a forward pass changes, BatchNorm's statistics."""
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in model.buffers():
+        kinds.setdefault(buffer.dtype, []).append(buffer)
+    return [(kind, torch.cat([b.reshape(-1) for b in kind])) for kind in kinds.values()]
+
+
+def _restore(before: _Statistics) -> None:
+    for buffers, copy in before:
+        for buffer, values in zip(buffers, copy.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
+
+
+def _too_large(pictures: int, *, step: int) -> InputError:
+    return InputError(
+        "out_of_memory",
+        f"not even {pictures} pictures at a time fit into the device's memory (step {step})",
+        field="recipe.model",
+        way_out="take smaller pictures (size), a smaller model, precision bf16 or fp16, or a GPU "
+        "with more memory",
+    )

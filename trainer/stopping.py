@@ -1,0 +1,64 @@
+"""Early stopping: which epoch of a stage was best, and whether waiting for a better one is over.
+
+Both are read off the epochs so far, so that a resumed run decides what the uninterrupted one would.
+"""
+
+from collections.abc import Sequence
+
+from bearloop.contract.recipes import FitStage
+from bearloop.contract.runs import EpochPoint
+
+
+def best_epoch(epochs: Sequence[EpochPoint], stage: FitStage) -> EpochPoint | None:
+    """Return the stage's epoch with the lowest metric, of equal ones the first.
+
+    None where the stage does not stop early, or has no epoch yet.
+    """
+    stopping, own = stage.early_stopping, _of(epochs, stage)
+    if stopping is None or not own:
+        return None
+    return min(own, key=lambda point: _metric(point, stage))
+
+
+def is_over(epochs: Sequence[EpochPoint], stage: FitStage) -> bool:
+    """Tell whether so many epochs as the stage's patience brought nothing better."""
+    best, stopping = best_epoch(epochs, stage), stage.early_stopping
+    if best is None or stopping is None:
+        return False
+    return epochs[-1].epoch - best.epoch >= stopping.patience
+
+
+def why(epochs: Sequence[EpochPoint], stage: FitStage) -> str:
+    """Say which epoch's weights a stage ends with."""
+    best, stopping = best_epoch(epochs, stage), stage.early_stopping
+    assert best is not None
+    assert stopping is not None
+    metric = stopping.metric.replace("_", " ")
+    stopped = "stopped" if is_over(epochs, stage) else "ended"
+    return (
+        f"stage {stage.name!r} {stopped} after epoch {epochs[-1].epoch} and keeps the weights of "
+        f"epoch {best.epoch}, whose {metric} of {_metric(best, stage):.4g} is its best"
+    )
+
+
+def as_kept(stage: FitStage, epochs: Sequence[EpochPoint]) -> FitStage:
+    """Return the stage with the epochs whose weights were kept.
+
+    Who trains the same steps without valid images, to judge labels, cannot know when to stop.
+    """
+    best = best_epoch(epochs, stage)
+    if best is None:
+        return stage
+    first = _of(epochs, stage)[0]
+    return stage.model_copy(
+        update={"epochs": best.epoch - first.epoch + 1, "early_stopping": None}
+    )
+
+
+def _of(epochs: Sequence[EpochPoint], stage: FitStage) -> list[EpochPoint]:
+    return [point for point in epochs if point.stage == stage.name]
+
+
+def _metric(point: EpochPoint, stage: FitStage) -> float:
+    assert stage.early_stopping is not None
+    return point.valid_loss if stage.early_stopping.metric == "valid_loss" else point.error_rate
