@@ -81,6 +81,7 @@ def diagnose(curves: Curves, *, classes: int, error: Metric) -> tuple[Finding, .
 
     `error` is that of the valid images by the model that the run ended with.
     """
+    curves = _up_to_kept(curves)
     if not curves.epochs or not curves.steps:
         return ()
     small = too_small(error)
@@ -102,6 +103,15 @@ def too_small(error: Metric) -> Finding | None:
         way_out=f"bring in images until some {needed} are valid, and compare runs over several "
         "seeds until then",
     )
+
+
+def _up_to_kept(curves: Curves) -> Curves:
+    """Leave out the epochs that a stage only waited in, and whose weights it threw away."""
+    kept = curves.kept
+    lasting = [
+        point for point in curves.epochs if point.epoch <= kept.get(point.stage, point.epoch)
+    ]
+    return curves.model_copy(update={"epochs": tuple(lasting)})
 
 
 def _course(curves: Curves, classes: int) -> _Course:

@@ -93,7 +93,7 @@ def train(
 
     with clock.measure("evaluate"):
         trained = answering(run, model)
-        predictions = predict(run, trained, weights=begun.weights, finds=curves.lr_finds)
+        predictions = predict(run, trained, weights=begun.weights, curves=curves)
         used = meter.all_used()
         if not ranks.leads:
             return None

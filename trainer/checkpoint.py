@@ -1,6 +1,7 @@
 """Checkpoints: all that a run needs to go on, as one safetensors object; never pickle."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,8 @@ class FitState(BaseModel):
     """How often batches were halved, to fit into the device's memory."""
     scale: dict[str, float] = {}
     """Of the loss, in fp16."""
+    kept: dict[str, int] = {}
+    """Number of the epoch whose weights a stage ended with, by stage that might stop early."""
     notes: list[str] = []
     """What happened beside the plan, in sentences."""
 
@@ -75,7 +78,11 @@ class FitState(BaseModel):
     def curves(self) -> Curves:
         """Return what the recorder shows so far."""
         return Curves(
-            epochs=tuple(self.epochs), steps=tuple(self.steps), lr_finds=tuple(self.lr_finds)
+            epochs=tuple(self.epochs),
+            steps=tuple(self.steps),
+            lr_finds=tuple(self.lr_finds),
+            kept=self.kept,
+            notes=tuple(self.notes),
         )
 
 
@@ -86,6 +93,8 @@ class Checkpoint:
     state: FitState
     model: dict[str, Tensor]
     optimiser: dict[str, Tensor]
+    best: dict[str, Tensor]
+    """The model of the running stage's best epoch, where it may stop early; else empty."""
 
 
 class Checkpoints:
@@ -97,7 +106,14 @@ class Checkpoints:
         self._prefix = checkpoint_prefix(spec.job)
         self._spec = spec.digest()
 
-    def save(self, model: Classifier, optimiser: torch.optim.AdamW | None, state: FitState) -> None:
+    def save(
+        self,
+        model: Classifier,
+        optimiser: torch.optim.AdamW | None,
+        state: FitState,
+        *,
+        best: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Write one object whole, then remove all but the newest two.
 
         Between two stages there is no optimiser.
@@ -106,6 +122,7 @@ class Checkpoints:
         tensors = {
             **{f"model/{key}": value for key, value in model.state_dict().items()},
             **{f"optimiser/{key}": value for key, value in steps.items()},
+            **{f"best/{key}": value for key, value in (best or {}).items()},
         }
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         # As a tensor: safetensors' header is limited, and curves grow with every step.
@@ -144,7 +161,8 @@ class Checkpoints:
         if saved.spec != self._spec:
             log.warning("checkpoint %s is of another specification and passed over", key)
             return None
-        return Checkpoint(saved.state, _below(tensors, "model/"), _below(tensors, "optimiser/"))
+        parts = (_below(tensors, f"{part}/") for part in ("model", "optimiser", "best"))
+        return Checkpoint(saved.state, *parts)
 
 
 class _Saved(BaseModel):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bearloop.contract.recipes import FitStage, Recipe
 from bearloop.contract.report import Metric
-from bearloop.contract.runs import EpochPoint, LrFind
+from bearloop.contract.runs import NO_CURVES, Curves, EpochPoint, LrFind
 from bearloop.intervals import wilson
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
@@ -28,6 +29,7 @@ from trainer.ranks import alone
 from trainer.run import Run
 from trainer.snapshots import keep_snapshot
 from trainer.step import Lesson, Means, Place, Team, not_finite, train_epoch
+from trainer.stopping import as_kept, best_epoch, is_over, why
 
 log = logging.getLogger(__name__)
 
@@ -59,13 +61,15 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
         _prepare(model, run.spec.recipe, stage)
         stage = _with_rate(run, model, state, place=place, memory=means.memory)
         optimiser = new_optimiser(model, stage)
+        best: dict[str, Tensor] = {}
         if resumed is not None and place == resumed.state.stage:
             restore_optimiser(optimiser, model, resumed.optimiser)
+            best = dict(resumed.best)
         if place > state.stage:
             state.stage, state.epoch = place, 0
         team = Team(run.ranks, run.ranks.learner(model), means)
         with run.interruption.deferred():
-            _fit_stage(run, _Learning(stage, model, optimiser, state, team))
+            _fit_stage(run, _Learning(stage, model, optimiser, state, team, best))
     return state
 
 
@@ -80,7 +84,7 @@ def fit_rows(
     model: Classifier,
     *,
     recipe: Recipe,
-    finds: Sequence[LrFind] = (),
+    curves: Curves = NO_CURVES,
     presized: PresizedPixels,
     rows: Rows,
     labels: Rows,
@@ -88,11 +92,12 @@ def fit_rows(
 ) -> None:
     """Train all stages on some rows only, unseen by anybody: for judging the others' labels.
 
-    `finds` are the run's: no rate is searched again.
+    `curves` are the run's: no rate is searched again, and where it stopped this stops.
     """
     epochs = steps = 0
     team = Team(alone(), model, Means.of(recipe, next(model.parameters()).device))
-    for stage in fit_stages(recipe, finds):
+    for planned in fit_stages(recipe, curves.lr_finds):
+        stage = as_kept(planned, curves)
         _prepare(model, recipe, stage)
         optimiser = new_optimiser(model, stage)
         lesson = Lesson(recipe.during(stage), stage, presized, rows, labels, seed)
@@ -112,6 +117,8 @@ class _Learning:
     optimiser: torch.optim.AdamW
     state: FitState
     team: Team
+    best: dict[str, Tensor]
+    """The model of the best epoch, where the stage may stop early."""
 
 
 def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
@@ -162,7 +169,7 @@ def _with_rate(
 
 def _fit_stage(run: Run, now: _Learning) -> None:
     state = now.state
-    while state.epoch < now.stage.epochs:
+    while not _has_ended(now):
         started = time.monotonic() - state.seconds
         _train(run, now, started)
         valid_loss, error = _validate(run, now)
@@ -180,11 +187,28 @@ def _fit_stage(run: Run, now: _Learning) -> None:
         if state.epoch in now.stage.snapshots:
             # Before the checkpoint that has this epoch behind it: no attempt would come here again.
             keep_snapshot(run, now.model, epoch=state.epoch)
-        if len(state.epochs) % run.spec.checkpoint_every == 0 or state.epoch == now.stage.epochs:
+        if best_epoch(state.epochs, now.stage) == point:
+            now.best.update({k: v.detach().clone() for k, v in now.model.state_dict().items()})
+        if len(state.epochs) % run.spec.checkpoint_every == 0 or _has_ended(now):
             _save(run, now)
     if run.ranks.count > 1:
         # While the last epoch is validated only one of them may have heard it.
         _leave_if_asked(run, now)
+    if now.best:
+        _end_with_best(run, now)
+
+
+def _has_ended(now: _Learning) -> bool:
+    return now.state.epoch == now.stage.epochs or is_over(now.state.epochs, now.stage)
+
+
+def _end_with_best(run: Run, now: _Learning) -> None:
+    state, best = now.state, best_epoch(now.state.epochs, now.stage)
+    assert best is not None
+    now.model.load_state_dict(now.best)
+    if now.stage.name not in state.kept:
+        state.kept[now.stage.name] = best.epoch
+        note(run, state, why(state.epochs, now.stage))
 
 
 def _train(run: Run, now: _Learning, started: float) -> None:
@@ -194,7 +218,7 @@ def _train(run: Run, now: _Learning, started: float) -> None:
     recipe = run.spec.recipe.during(now.stage)
     lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
-    with _saved_when_halved(run, now.model, state, now.optimiser):
+    with _saved_when_halved(run, now.model, state, now=now):
         for step in train_epoch(
             now.model, now.optimiser, lesson=lesson, place=place, team=now.team
         ):
@@ -236,7 +260,7 @@ def _leave_if_asked(run: Run, now: _Learning) -> None:
 
 @contextmanager
 def _saved_when_halved(
-    run: Run, model: Classifier, state: FitState, optimiser: torch.optim.AdamW | None = None
+    run: Run, model: Classifier, state: FitState, *, now: _Learning | None = None
 ) -> Iterator[None]:
     """Let the process that ran out of memory say so in the checkpoint that all go on from.
 
@@ -245,14 +269,17 @@ def _saved_when_halved(
     try:
         yield
     except HalvedTogetherError:
-        run.checkpoints.save(model, optimiser, state)
+        if now is None:
+            run.checkpoints.save(model, None, state)
+        else:
+            run.checkpoints.save(model, now.optimiser, state, best=now.best)
         raise
 
 
 def _save(run: Run, now: _Learning) -> None:
     now.state.scale = scale_of(now.team.means.scaler)
     if run.ranks.leads:
-        run.checkpoints.save(now.model, now.optimiser, now.state)
+        run.checkpoints.save(now.model, now.optimiser, now.state, best=now.best)
         run.tracker.flush()
 
 

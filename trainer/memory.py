@@ -101,7 +101,9 @@ def _statistics(model: nn.Module) -> _Statistics:
 
 def _restore(before: _Statistics) -> None:
     for buffers, copy in before:
-        for buffer, values in zip(buffers, copy.split([b.numel() for b in buffers]), strict=True):
+        for buffer, values in zip(
+            buffers, torch.split(copy, [b.numel() for b in buffers]), strict=True
+        ):
             buffer.copy_(values.view_as(buffer))
 
 

@@ -5,14 +5,14 @@ down before the step, and a step whose gradient overflowed is left out and the s
 """
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import torch
 
+from bearloop.contract.recipes import Precision
 from bearloop.contract.runs import RunSpec
 from trainer.errors import InputError
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: Final[Mapping[Precision, torch.dtype]] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -1,14 +1,12 @@
 """What the report is made of: every image predicted, plain, augmented, and out of fold."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bearloop.contract.recipes import CacheStage, EvaluateStage, Recipe
-from bearloop.contract.runs import LrFind, RunSpec
+from bearloop.contract.runs import NO_CURVES, Curves, RunSpec
 from trainer.errors import InputError
 from trainer.evaluate import features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
@@ -60,12 +58,12 @@ def predict(
     model: nn.Module,
     *,
     weights: dict[str, Tensor] | None,
-    finds: Sequence[LrFind] = (),
+    curves: Curves = NO_CURVES,
 ) -> Predictions:
     """Predict every image of the version, whatever its split.
 
     `weights` are what the body began as, None for random: labels are judged by what it knew then.
-    `finds` are the rates that the run found.
+    `curves` are the run's, whose rates and epochs other models are trained with.
     """
     rows = run.ranks.share(np.arange(len(run.items)))
     recipe, (_, stage) = run.spec.recipe, check_stages(run.spec.recipe)
@@ -98,7 +96,7 @@ def predict(
     answers = run.ranks.gathered(answers)
     unseen = out_of_fold(
         run.items,
-        _judge(run, weights, finds),
+        _judge(run, weights, curves),
         classes=len(run.spec.classes),
         folds=stage.folds,
         own=softmax(answers).astype(np.float32) if weights is None else None,
@@ -114,10 +112,10 @@ def predict(
     )
 
 
-def _judge(run: Run, weights: dict[str, Tensor] | None, finds: Sequence[LrFind]) -> Judge:
+def _judge(run: Run, weights: dict[str, Tensor] | None, curves: Curves) -> Judge:
     """Heads over the body as it was before the run; whole models where that knew nothing."""
     if weights is None:
-        return _whole_judge(run, finds)
+        return _whole_judge(run, curves)
     own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
@@ -132,7 +130,7 @@ def _judge(run: Run, weights: dict[str, Tensor] | None, finds: Sequence[LrFind])
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run, finds: Sequence[LrFind]) -> Judge:
+def _whole_judge(run: Run, curves: Curves) -> Judge:
     labels = np.array([-1 if item.label is None else item.label for item in run.items])
 
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
@@ -140,7 +138,7 @@ def _whole_judge(run: Run, finds: Sequence[LrFind]) -> Judge:
         fit_rows(
             model,
             recipe=run.spec.recipe,
-            finds=finds,
+            curves=curves,
             presized=run.presized,
             rows=taught,
             labels=labels[taught],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bearloop.contract.recipes import FitStage, Recipe
+from bearloop.contract.recipes import FitStage, Precision, Recipe
 from bearloop.contract.runs import StepPoint
 from trainer.augment import augment
 from trainer.cache import PresizedPixels
@@ -23,7 +23,7 @@ from trainer.model import Classifier
 from trainer.objective import Target, Weights, class_weights, draw_mix, target_of
 from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
-from trainer.precision import Precision, autocast, new_scaler
+from trainer.precision import autocast, new_scaler
 from trainer.ranks import Ranks, alone
 
 Rows = NDArray[np.int64]

@@ -6,7 +6,7 @@ Both are read off the epochs so far, so that a resumed run decides what the unin
 from collections.abc import Sequence
 
 from bearloop.contract.recipes import FitStage
-from bearloop.contract.runs import EpochPoint
+from bearloop.contract.runs import Curves, EpochPoint
 
 
 def best_epoch(epochs: Sequence[EpochPoint], stage: FitStage) -> EpochPoint | None:
@@ -41,18 +41,15 @@ def why(epochs: Sequence[EpochPoint], stage: FitStage) -> str:
     )
 
 
-def as_kept(stage: FitStage, epochs: Sequence[EpochPoint]) -> FitStage:
-    """Return the stage with the epochs whose weights were kept.
+def as_kept(stage: FitStage, curves: Curves) -> FitStage:
+    """Return the stage with as many epochs as the weights that a run kept had seen.
 
     Who trains the same steps without valid images, to judge labels, cannot know when to stop.
     """
-    best = best_epoch(epochs, stage)
-    if best is None:
+    if stage.name not in curves.kept:
         return stage
-    first = _of(epochs, stage)[0]
-    return stage.model_copy(
-        update={"epochs": best.epoch - first.epoch + 1, "early_stopping": None}
-    )
+    first = _of(curves.epochs, stage)[0].epoch
+    return stage.model_copy(update={"epochs": curves.kept[stage.name] - first + 1})
 
 
 def _of(epochs: Sequence[EpochPoint], stage: FitStage) -> list[EpochPoint]:

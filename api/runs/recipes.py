@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bearloop.contract.recipes import (
     CacheStage,
+    EarlyStopping,
     FitStage,
     LrFindStage,
+    Precision,
     Rate,
     Recipe,
     Stage,
@@ -58,11 +60,28 @@ class Changes(BaseModel):
     mixup: float | None = Field(
         default=None, ge=0, le=10, description="Alpha of every fit stage's blending; 0 blends none."
     )
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        description="Of the last fit stage. Refused with one-cycle, whose last epochs count most.",
+    )
+    precision: Precision | None = Field(
+        default=None, description="Of training. fp16 needs a GPU; bf16 needs no scaling of losses."
+    )
+    accumulate: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Batches that make one step, as of a batch so many times as large.",
+    )
 
 
-OF_RECIPE = ("model", "weights", "batch_size", "oversample", "class_weights")
+OF_RECIPE = (
+    "model", "weights", "batch_size", "oversample", "class_weights", "precision", "accumulate",
+)  # fmt: skip
 OF_FITS = ("label_smoothing", "mixup")
-"""Changes that bear the name of the field that they change: the recipe's, every fit stage's."""
+OF_LAST = ("epochs", "early_stopping")
+"""Changes that bear the name of the field that they change: the recipe's, every fit stage's, the
+last one's."""
 
 
 class BrokenRecipeError(ValueError):
@@ -77,13 +96,8 @@ class BrokenRecipeError(ValueError):
 
 def changed(recipe: Recipe, changes: Changes) -> Recipe:
     """Return the recipe with a run's changes; the presize follows the size."""
-    given, of_fits = _given(changes, OF_RECIPE), _given(changes, OF_FITS)
-    stages = tuple(
-        stage.model_copy(update=of_fits) if isinstance(stage, FitStage) else stage
-        for stage in recipe.stages
-    )
-    if changes.epochs is not None:
-        stages = _with_epochs(stages, changes.epochs)
+    given = _given(changes, OF_RECIPE)
+    stages = _with_fits(recipe.stages, changes)
     if changes.size is not None:
         given["preprocess"] = recipe.preprocess.model_copy(update={"size": changes.size})
         stages = _with_sizes(stages, changes.size)
@@ -145,11 +159,13 @@ def _given(changes: Changes, names: Sequence[str]) -> dict[str, object]:
 
 def _unchangeable(recipe: Recipe, error: ValidationError) -> BrokenRecipeError:
     first = error.errors()[0]
-    where, what, way_out = first["loc"], first["msg"], "give numbers of a likelier size"
+    # pydantic names the kind of a stage too, which is no field.
+    where = [part for part in first["loc"] if part != "fit"]
+    what, way_out = first["msg"], "give numbers of a likelier size"
     if first["type"] == "value_error":
         # The contract's own words: the field at fault, what is wrong with it, and the way out.
         name, _, said = str(first["ctx"]["error"]).partition(": ")
-        where = (*where, name)
+        where.append(name)
         what, _, way_out = said.partition(": ")
     return BrokenRecipeError(
         f"the recipe {recipe.name} cannot be changed so: {what}",
@@ -259,10 +275,14 @@ def _in_proportion(stage: FitStage, *, to: float) -> FitStage:
     return stage.model_copy(update=multiples)
 
 
-def _with_epochs(stages: tuple[Stage, ...], epochs: int) -> tuple[Stage, ...]:
+def _with_fits(stages: tuple[Stage, ...], changes: Changes) -> tuple[Stage, ...]:
+    """Change every fit stage, and the last one's epochs and when it may stop."""
     fits = [index for index, stage in enumerate(stages) if isinstance(stage, FitStage)]
+    of_all, of_last = _given(changes, OF_FITS), _given(changes, OF_LAST)
     return tuple(
-        stage.model_copy(update={"epochs": epochs}) if fits and index == fits[-1] else stage
+        stage.model_copy(update={**of_all, **(of_last if index == fits[-1] else {})})
+        if isinstance(stage, FitStage)
+        else stage
         for index, stage in enumerate(stages)
     )
 

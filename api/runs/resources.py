@@ -43,6 +43,7 @@ def check_resources(new: NewRun, recipe: Recipe, *, project: Project, settings: 
     gpus = new.gpus if new.gpus is not None else int(new.device == "cuda")
     device = new.device or ("cuda" if gpus else "auto")
     _check_device(device, gpus)
+    _check_precision(recipe, device)
     _check_batch(recipe, processes=new.nodes * max(1, gpus))
     _check_quota(gpus * new.nodes, project)
     of_each_pod = Resources(cpu=new.cpu, memory=new.memory, deadline=new.deadline)
@@ -65,6 +66,16 @@ def _check_device(device: str, gpus: int) -> None:
             field="gpus",
             value=gpus,
             way_out="ask for 1 or more, or for the device `cpu`",
+        )
+
+
+def _check_precision(recipe: Recipe, device: str) -> None:
+    if device == "cpu" and recipe.precision == "fp16":
+        raise ContradictingResourcesError(
+            "a run on the CPU cannot train in fp16",
+            field="precision",
+            value=recipe.precision,
+            way_out="take `bf16` or `fp32`, or ask for the device `cuda`",
         )
 
 

@@ -86,12 +86,17 @@ def job_bar(title: str) -> Iterator[Callable[[JobView], None]]:
     )
     with Progress(*columns, console=said, transient=True) as progress:
         bar = progress.add_task(title, total=None, figures="")
+        told = ""
 
         def show(job: JobView) -> None:
+            nonlocal told
             at = job.progress
             if at is None:
                 progress.update(bar, description=f"{title}: {job.reason or job.state}")
                 return
+            if at.message and at.message != told:
+                told = at.message
+                said.print(f"{title}: {told}", style="yellow", markup=False, soft_wrap=True)
             figures = "  ".join(f"{name} {value:.4g}" for name, value in at.numbers.items())
             progress.update(
                 bar,

@@ -99,6 +99,7 @@ class CacheStage(Record):
 
 
 Schedule = Annotated[OneCycle | CosineRestarts | Flat, Field(discriminator="kind")]
+Precision = Literal["bf16", "fp16", "fp32"]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Suggestion = Literal["minimum", "steepest", "valley", "slide"]
 """How a rate is read off an lr-find's curve; the names are fastai's."""
@@ -126,6 +127,15 @@ class LrFindStage(Record):
         if self.end_lr <= self.start_lr:
             raise ValueError(f"end_lr: {self.end_lr} is not above start_lr, {self.start_lr}")
         return self
+
+
+class EarlyStopping(Record):
+    """When a stage ends before its last epoch."""
+
+    patience: int = Field(ge=1, le=1000)
+    """Epochs without a better one after which it ends."""
+    metric: Literal["valid_loss", "error_rate"] = "valid_loss"
+    """Lower is better; of equal epochs the first counts."""
 
 
 class FitStage(Record):
@@ -161,6 +171,10 @@ class FitStage(Record):
     """None: the recipe's."""
     mixup: float = Field(default=0.0, ge=0, le=10, exclude_if=lambda alpha: not alpha)
     """Alpha of the Beta distribution that two pictures are blended by; 0 blends none."""
+    early_stopping: EarlyStopping | None = Field(
+        default=None, exclude_if=lambda stopping: stopping is None
+    )
+    """End before the last epoch when the valid images get no better, and keep the best weights."""
 
     @property
     def snapshots(self) -> tuple[int, ...]:
@@ -201,6 +215,21 @@ class FitStage(Record):
         return self
 
     @model_validator(mode="after")
+    def _may_stop_early(self) -> Self:
+        if self.early_stopping is not None and isinstance(self.schedule, OneCycle):
+            raise ValueError(
+                "early_stopping: one-cycle learns most in its last epochs, when its rate is low, "
+                "and must not be cut off: train without it and take the number of epochs that the "
+                "run's diagnosis proposes, or give the schedule flat or cosine-restarts"
+            )
+        if self.early_stopping is not None and self.snapshots:
+            raise ValueError(
+                "early_stopping: a stage that keeps snapshots answers with all of its cycles, of "
+                "which none may be missing: leave out one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ends_with_a_cycle(self) -> Self:
         if isinstance(self.schedule, CosineRestarts):
             self.schedule.check(self.epochs)
@@ -235,9 +264,9 @@ class Recipe(Record):
     batch_size: int = Field(default=64, ge=2, le=4096)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1, le=256, exclude_if=lambda batches: batches == 1)
-    """Batches that make one step: it is that of a batch so many times as large, in the memory of
-    one."""
-    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Batches that make one step: it is that of a batch so many times as large, with the
+    activations of one in memory."""
+    precision: Precision = "bf16"
     """Of training; evaluation is fp32 always. fp16 needs a GPU."""
     oversample: bool = False
     """Draw rare classes as often as the commonest."""

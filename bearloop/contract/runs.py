@@ -161,3 +161,12 @@ class Curves(Record):
     steps: tuple[StepPoint, ...]
     lr_finds: tuple[LrFind, ...] = ()
     """In the order of the stages."""
+    kept: dict[str, int] = Field(default={}, exclude_if=lambda kept: not kept)
+    """Number of the epoch whose weights a stage ended with, by stage; only of those that might stop
+    early."""
+    notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
+    """What happened beside the plan, in sentences."""
+
+
+NO_CURVES: Final = Curves(epochs=(), steps=())
+"""Of a run that has not begun."""

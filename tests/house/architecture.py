@@ -64,6 +64,7 @@ PURE_FILES = {
     "trainer/schedule.py",
     "trainer/label_issues.py",
     "trainer/lr_suggestions.py",
+    "trainer/stopping.py",
 }
 PURE_LIBRARIES = {"numpy", "scipy", "pydantic", "PIL"}
 WORLD = {

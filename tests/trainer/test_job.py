@@ -191,6 +191,14 @@ def test_a_gpu_that_is_not_there_ends_the_run(job: Job) -> None:
     assert (problem.code, problem.field, problem.value) == ("no_gpu", "device", "cuda")
 
 
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
+def test_fp16_on_a_cpu_ends_the_run_with_the_way_out(job: Job) -> None:
+    version(job, device="auto", recipe=SHORT.model_copy(update={"precision": "fp16"}))
+    problem = refused(job)
+    assert (problem.code, problem.field) == ("no_fp16_on_cpu", "recipe.precision")
+    assert "bf16 or fp32" in (problem.way_out or "")
+
+
 def test_a_class_without_valid_images_ends_the_run_by_name(job: Job) -> None:
     rows = [row for row in pictures(train=4, valid=2) if row[1] != 2 or row[2] == "train"]
     put_version(job.store, rows, recipe=SHORT)

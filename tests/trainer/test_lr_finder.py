@@ -143,7 +143,7 @@ def test_auto_is_what_was_found_in_each_stage_s_proportion(tmp_path: Path) -> No
     fit_rows(
         again,
         recipe=auto,
-        finds=state.lr_finds,
+        curves=state.curves(),
         presized=run.presized,
         rows=rows,
         labels=labels,

@@ -17,7 +17,7 @@ from trainer.fit import fit_stages
 from trainer.objective import Mix, class_weights, draw_mix, target_of
 from trainer.optimiser import new_optimiser
 from trainer.run import Run
-from trainer.step import Lesson, Place, train_epoch
+from trainer.step import Lesson, Place, Step, train_epoch
 
 CPU = torch.device("cpu")
 LOGITS = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
@@ -92,14 +92,14 @@ def test_the_parts_of_a_batch_add_up_to_it() -> None:
     torch.testing.assert_close(total, target.loss(LOGITS))
 
 
-def losses(run: Run) -> list[float]:
-    """Of each step of the run's first epoch."""
+def first_epoch(run: Run) -> list[Step]:
+    """Each step of the run's first epoch."""
     model, stage = model_of(run), fit_stages(run.spec.recipe)[0]
     rows, labels = labelled(run.items, "train")
     lesson = Lesson(run.spec.recipe, stage, run.presized, rows, labels, run.spec.seed)
     place = Place(0, 0, batch=0, steps=0)
     optimiser = new_optimiser(model, stage)
-    return [s.point.loss for s in train_epoch(model, optimiser, lesson=lesson, place=place)]
+    return list(train_epoch(model, optimiser, lesson=lesson, place=place))
 
 
 def test_each_option_changes_what_a_run_learns(tmp_path: Path) -> None:
@@ -109,17 +109,18 @@ def test_each_option_changes_what_a_run_learns(tmp_path: Path) -> None:
     spec = put_version(store, rows, recipe=recipe(CacheStage(presize=32), whole(1)))
     plain = open_run(store, spec, folder=tmp_path / "cache")
 
-    def under(stage: FitStage, **changes: object) -> list[float]:
+    def under(stage: FitStage, **changes: object) -> list[Step]:
         wanted = recipe(CacheStage(presize=32), stage, **changes)
-        return losses(replace(plain, spec=spec.model_copy(update={"recipe": wanted})))
+        return first_epoch(replace(plain, spec=spec.model_copy(update={"recipe": wanted})))
 
     expected = under(whole(1))
     assert under(whole(1)) == expected
-    assert len(expected) == 1  # ten pictures: eight, and two that join them
-    assert len(under(whole(1), oversample=True)) == 2
+    even = under(whole(1), oversample=True)
+    assert [sum(step.pictures for step in steps) for steps in (expected, even)] == [10, 12]
     for different in (
+        even,
         under(whole(1), class_weights="balanced"),
         under(whole(1, mixup=0.4)),
         under(whole(1, label_smoothing=0.2)),
     ):
-        assert different[0] != expected[0]
+        assert different[0].point.loss != expected[0].point.loss

@@ -149,6 +149,14 @@ def test_the_run_says_what_it_is(run: str) -> None:
     assert used.dataset.digest == "ab" * 16
 
 
+def test_what_happened_beside_the_plan_is_a_tag_of_the_run(run: str) -> None:
+    tracker = Tracker(spec_of(run))
+    tracker.start(device="cpu", curves=NOTHING)
+    tracker.tell(["out of memory at step 3", "stage 'whole' stopped"])
+    told = MlflowClient().get_run(run).data.tags["bearloop.notes"]
+    assert told == "out of memory at step 3; stage 'whole' stopped"
+
+
 def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     first = Tracker(spec_of(run))
     first.start(device="cpu", curves=NOTHING)

@@ -21,8 +21,10 @@ from api.runs.recipes import (
 from bearloop.contract.recipes import (
     CacheStage,
     CosineRestarts,
+    EarlyStopping,
     EvaluateStage,
     FitStage,
+    Flat,
     LrFindStage,
     OneCycle,
     Recipe,
@@ -173,6 +175,26 @@ def test_a_run_may_even_out_its_classes_and_regularise() -> None:
     assert changed(recipe, back).digest() == FINE_TUNE.digest()
 
 
+def test_a_run_may_change_its_numbers_and_its_batches() -> None:
+    recipe = changed(FINE_TUNE, Changes(precision="fp16", batch_size=16, accumulate=4))
+    assert (recipe.precision, recipe.step_size) == ("fp16", 64)
+
+
+def test_the_last_stage_may_stop_early_but_not_with_one_cycle() -> None:
+    changes = Changes(epochs=30, early_stopping=EarlyStopping(patience=3))
+    with pytest.raises(BrokenRecipeError, match="must not be cut off") as refused:
+        changed(FINE_TUNE, changes)
+    assert refused.value.field == "recipe.stages.2.early_stopping"
+    assert "the run's diagnosis proposes" in refused.value.way_out
+    first, last = (stage.model_copy(update={"schedule": Flat()}) for stage in fits(FINE_TUNE))
+    flat = FINE_TUNE.model_copy(
+        update={"stages": (FINE_TUNE.stages[0], first, last, FINE_TUNE.stages[-1])}
+    )
+    stages = fits(changed(flat, changes))
+    assert [stage.early_stopping for stage in stages] == [None, changes.early_stopping]
+    assert [stage.epochs for stage in stages] == [2, 30]
+
+
 def test_classes_are_not_evened_out_twice() -> None:
     with pytest.raises(BrokenRecipeError, match="would count twice") as refused:
         changed(FINE_TUNE, Changes(class_weights="balanced", oversample=True))
@@ -235,6 +257,13 @@ class TestOverRest:
         for field, value in (("mixup", -1), ("label_smoothing", 1), ("class_weights", "even")):
             answer = client.post(RUNS, json={"dataset": "bears", field: value})
             assert (answer.status_code, answer.json()["field"]) == (422, f"body.{field}")
+        early = {"dataset": "bears", "early_stopping": {"patience": 2}}
+        problem = client.post(RUNS, json=early).json()
+        assert problem["field"] == "recipe.stages.2.early_stopping"
+        half = {"dataset": "bears", "precision": "fp16"}
+        problem = client.post(RUNS, json={**half, "device": "cpu"}).json()
+        assert (problem["code"], problem["field"]) == ("contradicting_resources", "precision")
+        assert client.post(RUNS, json={**half, "device": "cuda"}).status_code == 202
 
     def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})

@@ -182,6 +182,7 @@ def test_recipe_overrides_reach_the_run_or_are_refused(
     auto = logged_in("train", "bears", "--lr", "auto", "--weights", "none", "--no-wait", "--json")
     assert auto.json[0]["state"] == "queued"
     options = ("--class-weights", "balanced", "--label-smoothing", 0.1, "--mixup", 0.4)
+    options += ("--precision", "fp16", "--batch-size", 16, "--accumulate", 4)
     asked = logged_in("train", "bears", "--weights", "none", *options, "--no-wait", "--json")
     assert asked.json[0]["state"] == "queued"
     both = logged_in(

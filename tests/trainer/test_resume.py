@@ -1,0 +1,163 @@
+"""A run that was evicted or killed anywhere goes on, and ends as if nothing had happened."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bearloop.contract.recipes import (
+    SIDE_ON,
+    CacheStage,
+    EarlyStopping,
+    EvaluateStage,
+    FitStage,
+    LrFindStage,
+    Recipe,
+)
+from bearloop.store import FolderStore
+from tests.trainer.plain import Plain
+from tests.trainer.runs import model_of, open_run
+from tests.trainer.test_fit import LeavesAfter, same_weights
+from tests.trainer.versions import Picture, pictures, put_version, recipe, whole
+from trainer.checkpoint import FitState
+from trainer.data import labelled
+from trainer.errors import InterruptedRunError
+from trainer.fit import fit
+from trainer.interruption import Interruption
+from trainer.model import Classifier
+from trainer.optimiser import new_optimiser
+from trainer.run import Run
+from trainer.step import Lesson, Place, Step, train_epoch
+
+RICH = recipe(
+    CacheStage(presize=40),
+    LrFindStage(start_lr=1e-5, iterations=30, suggestion="steepest"),
+    FitStage(name="frozen", epochs=1, lr="auto", frozen_to=-1, mixup=0.4, label_smoothing=0.1),
+    whole(8, name="wild", lr=0.05, early_stopping=EarlyStopping(patience=2, metric="error_rate")),
+    augment=SIDE_ON,
+    dropout=0.5,
+    batch_size=3,
+    accumulate=2,
+    oversample=True,
+)
+"""All that a run may do at once. Three steps an epoch: 6, 6 and 3 pictures of three classes."""
+EVALUATE = EvaluateStage(folds=2, tta_views=1)
+
+
+class KilledError(BaseException):
+    """The process is gone: nothing runs behind it."""
+
+
+class DiesAfter(LeavesAfter):
+    """Kills the run where it looks whether it should leave, once it has looked so many times."""
+
+    @property
+    def requested(self) -> bool:
+        if super().requested:
+            raise KilledError
+        return False
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        pass
+
+
+def few(*, missing: int = 2) -> list[Picture]:
+    """Five pictures of each class to train on, but for the rare first one."""
+    return pictures(train=5, valid=2)[missing:]
+
+
+def opened(tmp_path: Path, wanted: Recipe, *, job: str, asks: Interruption | None = None) -> Run:
+    store = FolderStore(tmp_path / "store")
+    spec = put_version(store, few(), recipe=wanted, job=job)
+    spec = spec.model_copy(update={"checkpoint_every": 1})
+    return open_run(store, spec, folder=tmp_path / "cache", interruption=asks)
+
+
+def fitted(run: Run) -> tuple[Classifier, FitState]:
+    model = model_of(run)
+    return model, fit(run, model, run.checkpoints.newest())
+
+
+def without_times(state: FitState) -> dict[str, object]:
+    """All of it that the clock does not write."""
+    kept = state.model_dump(exclude={"seconds", "train_seconds"})
+    kept["epochs"] = [point.model_dump(exclude={"seconds"}) for point in state.epochs]
+    return kept
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, FitState]:
+    return fitted(opened(tmp_path_factory.mktemp("undisturbed"), RICH, job="job-1"))
+
+
+@pytest.mark.long
+class TestEverythingAtOnce:
+    def test_it_does_all_that_it_says(self, undisturbed: tuple[Classifier, FitState]) -> None:
+        _, state = undisturbed
+        assert state.lr_finds[0].lr is not None
+        assert list(state.kept) == ["wild"]
+        assert len(state.epochs) < 9
+        assert len(state.steps) == 3 * len(state.epochs)
+
+    # Looks 1 to 31 are the search; then an epoch is three steps and its validation's batches.
+    @pytest.mark.parametrize("looks", [10, 33, 38])
+    @pytest.mark.parametrize("end", [LeavesAfter, DiesAfter])
+    def test_it_goes_on_and_ends_with_equal_bits(
+        self,
+        tmp_path: Path,
+        undisturbed: tuple[Classifier, FitState],
+        end: Callable[[int], Interruption],
+        looks: int,
+    ) -> None:
+        with pytest.raises((InterruptedRunError, KilledError)):
+            fitted(opened(tmp_path, RICH, job="job-1", asks=end(looks)))
+        run = opened(tmp_path, RICH, job="job-1")
+        begun = run.checkpoints.newest()
+        assert (begun is None) == (looks == 10 or (end is DiesAfter and looks == 33))
+        model, state = fitted(run)
+        expected, known = undisturbed
+        assert same_weights(model, expected)
+        assert without_times(state) == without_times(known)
+
+
+@pytest.mark.parametrize(
+    ("of_stage", "of_recipe"),
+    [
+        ({"mixup": 0.4}, {}),
+        ({"label_smoothing": 0.1}, {"class_weights": "balanced"}),
+        ({}, {"oversample": True}),
+        ({}, {"accumulate": 2}),
+        ({"mixup": 0.4}, {"accumulate": 2, "oversample": True, "precision": "bf16"}),
+    ],
+)
+def test_an_epoch_left_in_its_middle_goes_on_with_the_same_pictures_and_draws(
+    tmp_path: Path, of_stage: dict[str, object], of_recipe: dict[str, object]
+) -> None:
+    given = {"augment": SIDE_ON, "batch_size": 2, **of_recipe}
+    wanted = recipe(CacheStage(presize=40), whole(2, **of_stage), **given)
+    run = opened(tmp_path, wanted, job="job-1")
+    stage, (rows, labels) = whole(2, **of_stage), labelled(run.items, "train")
+    lesson = Lesson(wanted, stage, run.presized, rows, labels, run.spec.seed)
+
+    def taught(left_at: int | None) -> tuple[list[Step], torch.nn.Module]:
+        model: Classifier = Plain()  # type: ignore[assignment]
+        optimiser = new_optimiser(model, stage)
+        taken: list[Step] = []
+        place = Place(1, 1, batch=0, steps=7)
+        for step in train_epoch(model, optimiser, lesson=lesson, place=place):
+            taken.append(step)
+            if len(taken) == left_at:
+                break
+        if left_at is not None:
+            place = Place(1, 1, batch=left_at, steps=7 + left_at)
+            taken += train_epoch(model, optimiser, lesson=lesson, place=place)
+        return taken, model
+
+    expected, straight = taught(None)
+    found, resumed = taught(2)
+    assert len(expected) >= 3
+    assert found == expected
+    left, right = straight.state_dict(), resumed.state_dict()
+    assert all(torch.equal(left[key], right[key]) for key in left)
