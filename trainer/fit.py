@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bearloop.contract.recipes import FitStage, Recipe
@@ -19,6 +20,7 @@ from trainer.checkpoint import Checkpoint, FitState
 from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
+from trainer.features import Activations, activations, head_logits
 from trainer.lr_finder import find_rate, no_rate, publish
 from trainer.memory import HalvedTogetherError, Memory
 from trainer.model import Classifier, freeze_to, set_dropout
@@ -27,6 +29,7 @@ from trainer.order import Rows
 from trainer.precision import restore_scale, scale_of
 from trainer.ranks import alone
 from trainer.run import Run
+from trainer.settings import cache_folder
 from trainer.snapshots import keep_snapshot
 from trainer.step import Lesson, Means, Place, Team, not_finite, train_epoch
 from trainer.stopping import as_kept, best_epoch, is_over, why
@@ -67,9 +70,11 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
             best = dict(resumed.best)
         if place > state.stage:
             state.stage, state.epoch = place, 0
-        team = Team(run.ranks, run.ranks.learner(model), means)
+        known = _activations(run, model, stage)
+        learner = run.ranks.learner(model if known is None else model.head)
+        team = Team(run.ranks, learner, means)
         with run.interruption.deferred():
-            _fit_stage(run, _Learning(stage, model, optimiser, state, team, best))
+            _fit_stage(run, _Learning(stage, model, optimiser, state, team, best, known))
     return state
 
 
@@ -119,12 +124,21 @@ class _Learning:
     team: Team
     best: dict[str, Tensor]
     """The model of the best epoch, where the stage may stop early."""
+    known: Activations | None
+    """What the head learns from where the body's pass is behind it; None: from pictures."""
 
 
 def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
     """Freeze what the stage leaves alone, and drop out as much as it says."""
     freeze_to(model, stage.frozen_to)
     set_dropout(model, recipe.during(stage).dropout)
+
+
+def _activations(run: Run, model: Classifier, stage: FitStage) -> Activations | None:
+    feeding = run.spec.recipe.feeding(stage)
+    if feeding is None:
+        return None
+    return activations(run, model, feeding=feeding, stage=stage, folder=cache_folder())
 
 
 def _means(run: Run, state: FitState) -> Means:
@@ -189,7 +203,9 @@ def _fit_stage(run: Run, now: _Learning) -> None:
             keep_snapshot(run, now.model, epoch=state.epoch)
         if best_epoch(state.epochs, now.stage) == point:
             now.best.update({k: v.detach().clone() for k, v in now.model.state_dict().items()})
-        if len(state.epochs) % run.spec.checkpoint_every == 0 or _has_ended(now):
+        # A head's epoch over activations costs less than the checkpoint that would save it.
+        due = now.known is None and len(state.epochs) % run.spec.checkpoint_every == 0
+        if due or _has_ended(now):
             _save(run, now)
     if run.ranks.count > 1:
         # While the last epoch is validated only one of them may have heard it.
@@ -216,7 +232,11 @@ def _train(run: Run, now: _Learning, started: float) -> None:
     state = now.state
     rows, labels = labelled(run.items, "train")
     recipe = run.spec.recipe.during(now.stage)
-    lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
+    if now.known is None:
+        lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
+    else:
+        view, places = now.known.view(state.epoch), np.arange(len(rows))
+        lesson = Lesson(recipe, now.stage, view, places, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
     with _saved_when_halved(run, now.model, state, now=now):
         for step in train_epoch(
@@ -231,24 +251,32 @@ def _train(run: Run, now: _Learning, started: float) -> None:
 def _validate(run: Run, now: _Learning) -> tuple[float, Metric]:
     """Return mean loss and error of the valid images, in fp32, at the stage's size."""
     rows, labels = labelled(run.items, "valid")
-    recipe = run.spec.recipe.during(now.stage)
     try:
-        own = logits(
-            now.model,
-            run.evaluation.at(recipe.preprocess.size),
-            run.ranks.share(rows),
-            device=run.device,
-            preprocess=recipe.preprocess,
-            batch_size=recipe.batch_size,
-            # Several leave together, and so between two steps only.
-            report=None if run.ranks.count > 1 else lambda *_: _leave_if_asked(run, now),
-        )
+        own = _valid_logits(run, now, rows)
     except NonFiniteError as error:
         raise not_finite(now.stage, step=len(now.state.steps), what=str(error)) from error
     answers = run.ranks.gathered(own)
     losses = -log_softmax(answers)[np.arange(len(labels)), labels]
     wrong = int((answers.argmax(axis=1) != labels).sum())
     return float(losses.mean()), wilson(wrong, len(labels))
+
+
+def _valid_logits(run: Run, now: _Learning, rows: Rows) -> NDArray[np.float32]:
+    """Return this process's share of the answers."""
+    if now.known is not None:
+        places = run.ranks.share(np.arange(len(rows)))
+        return head_logits(now.model, now.known.valid[places], device=run.device)
+    recipe = run.spec.recipe.during(now.stage)
+    return logits(
+        now.model,
+        run.evaluation.at(recipe.preprocess.size),
+        run.ranks.share(rows),
+        device=run.device,
+        preprocess=recipe.preprocess,
+        batch_size=recipe.batch_size,
+        # Several leave together, and so between two steps only.
+        report=None if run.ranks.count > 1 else lambda *_: _leave_if_asked(run, now),
+    )
 
 
 def _leave_if_asked(run: Run, now: _Learning) -> None:

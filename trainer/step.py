@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from bearloop.contract.recipes import FitStage, Precision, Recipe
 from bearloop.contract.runs import StepPoint
 from trainer.augment import augment
-from trainer.cache import PresizedPixels
 from trainer.errors import InputError
 from trainer.memory import Memory
 from trainer.model import Classifier
@@ -27,7 +26,15 @@ from trainer.precision import autocast, new_scaler
 from trainer.ranks import Ranks, alone
 
 Rows = NDArray[np.int64]
-Pictures = NDArray[np.uint8]
+Pictures = NDArray[np.uint8] | NDArray[np.float32]
+"""Presized pixels [n, p, p, 3], or what the head sees of them, [n, features]."""
+
+
+class Seen(Protocol):
+    """What a stage learns from: pixels, or a body's activations."""
+
+    def gather(self, indices: Rows) -> Pictures:
+        """Copy some rows."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Lesson:
 
     recipe: Recipe
     stage: FitStage
-    presized: PresizedPixels
+    presized: Seen
     rows: Rows
     """Of the pictures in `presized`, [n]."""
     labels: Rows
@@ -183,12 +190,7 @@ def train_step(
     def gradient(parts: int) -> float:
         torch.manual_seed(seed)  # dropout's
         optimiser.zero_grad()
-        pixels = augment(
-            torch.from_numpy(pictures).to(device),
-            recipe.augment,
-            preprocess=recipe.preprocess,
-            random=np.random.default_rng(seed),
-        ).contiguous(memory_format=torch.channels_last)
+        pixels = _views(pictures, recipe, seed=seed, device=device)
         mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
         pixels = pixels if mix is None else mix.mixed(pixels)
         known = torch.from_numpy(labels).to(device)
@@ -244,7 +246,17 @@ def _exchanging(model: nn.Module, *, now: bool) -> AbstractContextManager[None]:
     return waiting
 
 
-def _gathered_ahead(presized: PresizedPixels, parts: Sequence[Rows]) -> Iterator[Pictures]:
+def _views(pictures: Pictures, recipe: Recipe, *, seed: int, device: torch.device) -> Tensor:
+    """Augment pixels; activations are what the head sees already."""
+    here = torch.from_numpy(pictures).to(device)
+    if pictures.dtype == np.float32:
+        return here
+    random = np.random.default_rng(seed)
+    changed = augment(here, recipe.augment, preprocess=recipe.preprocess, random=random)
+    return changed.contiguous(memory_format=torch.channels_last)
+
+
+def _gathered_ahead(presized: Seen, parts: Sequence[Rows]) -> Iterator[Pictures]:
     """Yield each batch's pictures, uint8 [n, p, p, 3], read while the one before trains."""
     with ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(presized.gather, part) for part in parts[:1]]

@@ -8,6 +8,7 @@ from bearloop.contract.recipes import (
     CacheStage,
     CosineRestarts,
     EvaluateStage,
+    FeaturesStage,
     FitStage,
     OneCycle,
     Recipe,
@@ -91,6 +92,18 @@ FROZEN_THEN_DISCRIMINATIVE = Recipe(
         EvaluateStage(),
     ),
 )
+PRECOMPUTE = Recipe(
+    name="precompute",
+    batch_size=32,
+    stages=(
+        CacheStage(presize=460),
+        FeaturesStage(),
+        FitStage(
+            name="head", epochs=5, schedule=OneCycle(pct_start=0.3), lr=FINE_TUNE_LR, frozen_to=-1
+        ),
+        EvaluateStage(),
+    ),
+)
 PROGRESSIVE_RESIZE = Recipe(
     name="progressive-resize",
     batch_size=32,
@@ -123,6 +136,7 @@ NAMED: Mapping[str, Recipe] = {
     for recipe in (
         FINE_TUNE,
         FROZEN_THEN_DISCRIMINATIVE,
+        PRECOMPUTE,
         PROGRESSIVE_RESIZE,
         WARM_RESTARTS,
         FROM_SCRATCH,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bearloop.contract.recipes import (
     CacheStage,
     EarlyStopping,
+    FeaturesStage,
     FitStage,
     LrFindStage,
     Precision,
@@ -116,7 +117,7 @@ def check_whole(recipe: Recipe) -> None:
     """Refuse a recipe without just one cache stage first and one evaluate stage last."""
     kinds = [stage.kind for stage in recipe.stages]
     inner = kinds[1:-1]
-    trains = "fit" in inner and {*inner} <= {"fit", "lr-find"}
+    trains = "fit" in inner and {*inner} <= {"fit", "lr-find", "features"}
     if len(kinds) < 3 or kinds[0] != "cache" or kinds[-1] != "evaluate" or not trains:
         raise BrokenRecipeError(
             f"the recipe {recipe.name} has the stages {', '.join(kinds) or '(none)'}",
@@ -136,6 +137,7 @@ def check_whole(recipe: Recipe) -> None:
         )
     _check_sizes(recipe)
     _check_snapshots(recipe)
+    _check_features(recipe)
 
 
 def stored_recipe(body: object) -> Recipe:
@@ -225,6 +227,28 @@ def _check_snapshots(recipe: Recipe) -> None:
                 field=f"recipe.stages.{place}.schedule.snapshots",
                 value=True,
                 way_out="keep the snapshots of the last fit stage",
+            )
+
+
+def _check_features(recipe: Recipe) -> None:
+    """Refuse activations that no head learns from, or of a body that knows nothing."""
+    for place, stage in enumerate(recipe.stages):
+        if not isinstance(stage, FeaturesStage):
+            continue
+        after = [step for step in recipe.stages[place + 1 :] if not isinstance(step, LrFindStage)]
+        if not isinstance(after[0], FitStage) or after[0].frozen_to != -1:
+            raise BrokenRecipeError(
+                "no fit stage behind the features stage trains the head alone",
+                field=f"recipe.stages.{place}",
+                value=stage.kind,
+                way_out="put a fit stage with frozen_to -1 right behind it",
+            )
+        if recipe.weights == "none":
+            raise BrokenRecipeError(
+                "the features of a body without pretrained weights tell nothing",
+                field="recipe.weights",
+                value="none",
+                way_out="take pretrained weights, or leave the features stage out",
             )
 
 

@@ -138,6 +138,18 @@ class EarlyStopping(Record):
     """Lower is better; of equal epochs the first counts."""
 
 
+class FeaturesStage(Record):
+    """Pass every picture through the frozen body once; the head then learns from what came out.
+
+    It feeds the fit stages behind it up to the first that trains more than the head.
+    """
+
+    kind: Literal["features"] = "features"
+    views: int = Field(default=1, ge=1, le=64)
+    """1: each training picture once, as it is; more: so many augmented views of it, one of which
+    each epoch takes in turn. Valid pictures are always seen once and as they are."""
+
+
 class FitStage(Record):
     """Train for a number of epochs."""
 
@@ -248,7 +260,10 @@ class EvaluateStage(Record):
     """Heads (or whole models without pretrained weights) trained to judge labels out of fold."""
 
 
-Stage = Annotated[CacheStage | LrFindStage | FitStage | EvaluateStage, Field(discriminator="kind")]
+Stage = Annotated[
+    CacheStage | FeaturesStage | LrFindStage | FitStage | EvaluateStage,
+    Field(discriminator="kind"),
+]
 
 
 class Recipe(Record):
@@ -297,6 +312,19 @@ class Recipe(Record):
             for before, stage in pairwise((None, *self.stages))
             if isinstance(stage, FitStage)
         ]
+
+    def feeding(self, stage: FitStage) -> FeaturesStage | None:
+        """Return the features stage whose activations a fit stage learns from; None: pictures."""
+        feeding: FeaturesStage | None = None
+        for step in self.stages:
+            if isinstance(step, FeaturesStage):
+                feeding = step
+            elif isinstance(step, FitStage):
+                # A body that was trained gives other activations.
+                feeding = feeding if step.frozen_to == -1 else None
+                if step.name == stage.name:
+                    return feeding
+        return None
 
     def during(self, stage: FitStage) -> "Recipe":
         """Return the recipe with a stage's own size, batch and dropout in place of the common."""

@@ -8,6 +8,7 @@ from api.runs.named_recipes import (
     FROM_SCRATCH,
     FROZEN_THEN_DISCRIMINATIVE,
     NAMED,
+    PRECOMPUTE,
     PROGRESSIVE_RESIZE,
     WARM_RESTARTS,
 )
@@ -23,6 +24,7 @@ from bearloop.contract.recipes import (
     CosineRestarts,
     EarlyStopping,
     EvaluateStage,
+    FeaturesStage,
     FitStage,
     Flat,
     LrFindStage,
@@ -69,6 +71,26 @@ def test_progressive_resize_grows_and_ends_at_the_size_asked_for() -> None:
     larger = changed(PROGRESSIVE_RESIZE, Changes(size=299))
     check_whole(larger)
     assert larger.sizes() == [64, 128, 299]
+
+
+def test_precompute_trains_the_head_alone_on_one_pass() -> None:
+    (head,) = fits(PRECOMPUTE)
+    assert (head.epochs, head.frozen_to) == (5, -1)
+    assert PRECOMPUTE.feeding(head) == FeaturesStage(views=1)
+    with pytest.raises(BrokenRecipeError, match="pretrained"):
+        check_whole(changed(PRECOMPUTE, Changes(weights="none")))
+
+
+def test_a_features_stage_feeds_until_the_body_is_trained() -> None:
+    head, whole = (
+        FitStage(name=n, epochs=1, lr=1e-3, frozen_to=f) for n, f in (("a", -1), ("b", 0))
+    )
+    again, late = head.model_copy(update={"name": "c"}), head.model_copy(update={"name": "d"})
+    steps = (CacheStage(), FeaturesStage(views=3), head, again, whole, late, EvaluateStage())
+    recipe = PRECOMPUTE.model_copy(update={"stages": steps})
+    check_whole(recipe)
+    fed = {stage.name: recipe.feeding(stage) is not None for stage in fits(recipe)}
+    assert fed == {"a": True, "c": True, "b": False, "d": False}
 
 
 def test_warm_restarts_keeps_the_end_of_each_of_three_cycles() -> None:
@@ -118,6 +140,8 @@ def test_a_run_may_change_its_recipe() -> None:
             (FINE_TUNE.stages[0], KEEPING, *FINE_TUNE.stages[1:]),
             "recipe.stages.1.schedule.snapshots",
         ),
+        ((FINE_TUNE.stages[0], FeaturesStage(), *FINE_TUNE.stages[2:]), "recipe.stages.1"),
+        ((*FINE_TUNE.stages[:3], FeaturesStage(), FINE_TUNE.stages[-1]), "recipe.stages.3"),
         ((*FINE_TUNE.stages[:1], HUGE, *FINE_TUNE.stages[1:]), "recipe.stages.0.presize"),
         ((*FINE_TUNE.stages[:2], AUTO, LrFindStage(), *FINE_TUNE.stages[2:]), "recipe.stages.2.lr"),
     ],

@@ -1,0 +1,121 @@
+"""Precompute: one pass of the frozen body, and a head that learns from what came out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bearloop.contract import environment
+from bearloop.contract.recipes import SIDE_ON, CacheStage, FeaturesStage, OneCycle, Recipe
+from tests.trainer.runs import model_of
+from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights, small_run
+from tests.trainer.versions import recipe, whole
+from trainer.data import labelled
+from trainer.errors import InterruptedRunError
+from trainer.features import FOLDER
+from trainer.fit import fit
+from trainer.model import Classifier
+
+HEAD = whole(4, name="head", frozen_to=-1, schedule=OneCycle())
+
+
+def fed(*stages: object, views: int = 1, **changes: object) -> Recipe:
+    steps = (CacheStage(presize=40), FeaturesStage(views=views), HEAD, *stages)
+    return recipe(*steps, **{"batch_size": 5, "dropout": 0.5, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(environment.CACHE, str(tmp_path / "cache"))
+    return tmp_path / "cache" / FOLDER
+
+
+class Counted(Classifier):
+    """Counts the pictures that its body sees."""
+
+    seen: int
+
+    @classmethod
+    def over(cls, model: Classifier) -> "Counted":
+        model.__class__ = cls
+        assert isinstance(model, Counted)
+        model.seen = 0
+        return model
+
+    def features(self, pixels):  # type: ignore[no-untyped-def]
+        self.seen += len(pixels)
+        return super().features(pixels)
+
+
+def test_a_fed_head_learns_what_it_learns_from_pictures(tmp_path: Path) -> None:
+    plain = recipe(CacheStage(presize=32), HEAD, batch_size=5, dropout=0.5)
+    without, expected = fitted(small_run(tmp_path, plain))
+    with_pass, state = fitted(small_run(tmp_path, fed(), job="job-2"))
+    assert [p.loss for p in state.steps] == pytest.approx(
+        [p.loss for p in expected.steps], rel=1e-3
+    )
+    last, reference = state.epochs[-1], expected.epochs[-1]
+    assert (last.valid_loss, last.error_rate) == pytest.approx(
+        (reference.valid_loss, reference.error_rate), rel=1e-3
+    )
+    body = [key for key in without.state_dict() if not key.startswith("head.")]
+    before, after = model_of(small_run(tmp_path, plain)).state_dict(), with_pass.state_dict()
+    assert all(bool((before[key] == after[key]).all()) for key in body)
+
+
+def test_the_body_sees_each_picture_once_and_never_again(tmp_path: Path, cache: Path) -> None:
+    run = small_run(tmp_path, fed())
+    model = Counted.over(model_of(run))
+    fit(run, model, None)
+    assert model.seen == 12 + 6
+    again = Counted.over(model_of(run))
+    other = small_run(tmp_path, fed(), job="job-2")
+    fit(other, again, None)
+    assert again.seen == 0
+    assert same_weights(model, again)
+    (folder,) = cache.iterdir()
+    assert sorted(file.name for file in folder.iterdir()) == ["train-0.npy", "valid.npy"]
+
+
+def test_other_weights_seeds_and_pictures_are_other_activations(
+    tmp_path: Path, cache: Path
+) -> None:
+    views = fed(views=2, augment=SIDE_ON)
+    fitted(small_run(tmp_path, views))
+    fitted(small_run(tmp_path, views, seed=43, job="job-2"))
+    fitted(small_run(tmp_path, views, train=3, job="job-3"))
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_each_epoch_takes_the_next_augmented_view(tmp_path: Path, cache: Path) -> None:
+    run = small_run(tmp_path, fed(views=2, augment=SIDE_ON))
+    model = Counted.over(model_of(run))
+    fit(run, model, None)
+    assert model.seen == 2 * 12 + 6
+    (folder,) = cache.iterdir()
+    first, second = (np.load(folder / f"train-{view}.npy") for view in (0, 1))
+    assert first.shape == (12, 1024)
+    assert not np.allclose(first, second)
+
+
+def test_the_stage_behind_trains_the_body_on_pictures(tmp_path: Path) -> None:
+    run = small_run(tmp_path, fed(whole(1)))
+    model = Counted.over(model_of(run))
+    before = model_of(run)
+    _, labels = labelled(run.items, "train")
+    state = fit(run, model, None)
+    assert model.seen == 18 + len(labels) + 6
+    assert [point.stage for point in state.epochs] == ["head"] * 4 + ["whole"]
+    key = "body.0.weight"
+    assert bool((model.state_dict()[key] != before.state_dict()[key]).any())
+
+
+@pytest.mark.parametrize("looks", [2, 7, 14])
+def test_a_fed_run_that_left_and_came_back_ends_with_equal_bits(tmp_path: Path, looks: int) -> None:
+    views = fed(whole(1), views=3, augment=SIDE_ON)
+    straight, expected = fitted(small_run(tmp_path, views, job="job-2"))
+    with pytest.raises(InterruptedRunError):
+        fitted(small_run(tmp_path, views, interruption=LeavesAfter(looks)))
+    back, state = fitted(small_run(tmp_path, views))
+    assert same_weights(back, straight)
+    assert curve(state) == curve(expected)

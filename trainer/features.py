@@ -1,0 +1,175 @@
+"""Activations of a frozen body: one pass over the pictures, kept between runs as memory maps.
+
+A folder is named by all that decides the numbers: the body's weights, the model, preprocessing,
+augmentation, seed, the pictures in their order, and what computes. The pictures belong to the name
+since a body's last bits depend on who shares a batch: a run must not end with other weights because
+another one ran before it. Files are renamed into place whole: one cut short is never read.
+"""
+
+import hashlib
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
+from trainer.augment import augment
+from trainer.data import labelled
+from trainer.evaluate import NonFiniteError, exact_arithmetic, normalised
+from trainer.model import Classifier
+from trainer.order import Rows
+from trainer.run import Run
+
+FOLDER = "features"
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What the head sees of the pictures, float32 [n, features]."""
+
+    train: tuple[Floats, ...]
+    """One array for each view, in the order of the labelled train images."""
+    valid: Floats
+    """In the order of the labelled valid images."""
+
+    def view(self, epoch: int) -> "View":
+        """Return what epoch `epoch` (from 0) of a stage learns from."""
+        return View(self.train[epoch % len(self.train)])
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of all training pictures, read as pixels are."""
+
+    rows: Floats
+
+    def gather(self, indices: Rows) -> Floats:
+        """Copy some rows, [len(indices), features]."""
+        return np.asarray(self.rows[indices])
+
+
+def activations(
+    run: Run, model: Classifier, *, feeding: FeaturesStage, stage: FitStage, folder: Path
+) -> Activations:
+    """Return the body's answers to the pictures of a stage; computed where `folder` lacks them.
+
+    A pass that is interrupted is begun anew, all but the views that it finished.
+    """
+    recipe = run.spec.recipe.during(stage)
+    (train, _), (valid, _) = labelled(run.items, "train"), labelled(run.items, "valid")
+    place = folder / FOLDER / _name(run, model, recipe=recipe, feeding=feeding)
+    place.mkdir(parents=True, exist_ok=True)
+    count = feeding.views
+    views = [f"train-{view}" for view in range(count)]
+    rows = {**dict.fromkeys(views, train), "valid": valid}
+    with run.ranks.first_of_node_first():
+        missing = [name for name in rows if not (place / f"{name}.npy").exists()]
+        started, total = time.monotonic(), sum(len(rows[name]) for name in missing)
+        done = 0
+        for name in missing:
+            seen = _pictures(run, recipe, name=name, augmented=count > 1)
+            done = _pass(run, model, _Part(place / name, rows[name], seen), done=done, total=total)
+        if missing:
+            log.info("features of %d pictures in %.1f s", total, time.monotonic() - started)
+    return Activations(
+        tuple(_read(place / f"{name}.npy") for name in views), _read(place / "valid.npy")
+    )
+
+
+def head_logits(model: Classifier, rows: Floats, *, device: torch.device) -> Floats:
+    """Return what the head makes of activations [n, features], in fp32: [n, classes]."""
+    training = model.training
+    model.eval()
+    with exact_arithmetic():
+        answers: Floats = model.head(torch.from_numpy(np.array(rows)).to(device)).cpu().numpy()
+    model.train(training)
+    if not np.isfinite(answers).all():
+        raise NonFiniteError("the head's answer to a valid image is not finite")
+    return answers
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Pictures that become one file."""
+
+    path: Path
+    """Without its suffix."""
+    rows: Rows
+    seen: Callable[[Rows, int], Tensor]
+    """Told rows and the batch's number, answers normalised pictures."""
+
+
+def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage) -> str:
+    digest = hashlib.sha256()
+    for key, tensor in model.state_dict().items():
+        if not key.startswith("head."):
+            digest.update(key.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    size = run.spec.recipe.batch_size
+    decided = [recipe.model, recipe.preprocess.canonical(), size, run.device.type]
+    decided += [torch.__version__, run.presized.spec.canonical()]
+    if feeding.views > 1:
+        decided += [recipe.augment.canonical(), run.spec.seed]
+    digest.update(repr(decided).encode())
+    for split in ("train", "valid"):
+        rows, _ = labelled(run.items, split)
+        digest.update("".join(run.items[row].sha256 for row in rows).encode() + b"|")
+    return digest.hexdigest()[:32]
+
+
+def _pictures(
+    run: Run, recipe: Recipe, *, name: str, augmented: bool
+) -> Callable[[Rows, int], Tensor]:
+    """Return how the pictures of a file are seen: plain as a server sees them, or augmented."""
+
+    def plain(rows: Rows, _: int) -> Tensor:
+        pixels = run.evaluation.at(recipe.preprocess.size).gather(rows)
+        return normalised(pixels, recipe.preprocess, device=run.device)
+
+    def changed(rows: Rows, batch: int) -> Tensor:
+        view = int(name.removeprefix("train-"))
+        return augment(
+            torch.from_numpy(run.presized.gather(rows)).to(run.device),
+            recipe.augment,
+            preprocess=recipe.preprocess,
+            random=np.random.default_rng([run.spec.seed, view, batch]),
+        )
+
+    return changed if augmented and name != "valid" else plain
+
+
+def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) -> int:
+    """Write one file and return how many pictures are done."""
+    temporary = part.path.with_name(f"{part.path.name}.{uuid.uuid4().hex}")
+    shape, size = (len(part.rows), model.feature_width), run.spec.recipe.batch_size
+    training = model.training
+    model.eval()
+    try:
+        written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
+        for batch, start in enumerate(range(0, len(part.rows), size)):
+            rows = part.rows[start : start + size]
+            with exact_arithmetic():
+                answers = model.features(part.seen(rows, batch)).cpu().numpy()
+            written[start : start + len(rows)] = answers
+            run.mailbox.progress("features", done + start + len(rows), total)
+        written.flush()
+        temporary.replace(part.path.with_name(part.path.name + ".npy"))
+    finally:
+        temporary.unlink(missing_ok=True)
+        model.train(training)
+    return done + len(part.rows)
+
+
+def _read(path: Path) -> Floats:
+    found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
