@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
+from api.ways_out import way_out
+
 
 class Problem(BaseModel):
     """The body of every error, as `application/problem+json`."""
@@ -26,7 +28,7 @@ class Problem(BaseModel):
     value: Any = None
     way_out: str | None = None
     errors: list[dict[str, Any]] | None = None
-    """One entry per wrong field of a malformed payload."""
+    """One entry per wrong field of a payload: `field`, `detail`, `value`, `way_out`."""
 
 
 class ApiError(Exception):
@@ -43,12 +45,14 @@ class ApiError(Exception):
         field: str | None = None,
         value: object = None,
         way_out: str | None = None,
+        errors: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.field = field
         self.value = value
         self.way_out = way_out
+        self.errors = errors
 
 
 class NotFoundError(ApiError):
@@ -114,6 +118,7 @@ def _api_error(_: Request, error: Exception) -> JSONResponse:
         field=error.field,
         value=error.value,
         way_out=error.way_out,
+        errors=error.errors,
     )
     return problem_response(
         problem, {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
@@ -127,6 +132,7 @@ def _malformed(_: Request, error: Exception) -> JSONResponse:
             "field": ".".join(str(part) for part in entry["loc"]),
             "detail": entry["msg"],
             "value": _short(entry.get("input")),
+            "way_out": way_out(entry),
         }
         for entry in error.errors()
     ]

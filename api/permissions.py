@@ -79,6 +79,7 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /v1/projects/{project}/runs/{run}/lr-finder": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/events": Role.viewer,
     "GET /v1/projects/{project}/recipes": Role.viewer,
+    "GET /v1/projects/{project}/recipes/{recipe}": Role.viewer,
     "POST /v1/projects/{project}/recipes": Role.trainer,
     "POST /v1/projects/{project}/reviews": Role.trainer,
     "GET /v1/projects/{project}/reviews": Role.viewer,

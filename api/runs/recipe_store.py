@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from api import audit
 from api.access import Caller
-from api.errors import ConflictError, UnprocessableError
+from api.errors import ConflictError, NotFoundError, UnprocessableError
 from api.runs.named_recipes import NAMED
 from api.runs.recipes import (
     BrokenRecipeError,
@@ -25,6 +25,13 @@ class UnknownRecipeError(UnprocessableError):
 
     code = "unknown_recipe"
     title = "Unknown recipe"
+
+
+class NoSuchRecipeError(NotFoundError):
+    """Neither bearloop nor the project has a recipe of this name."""
+
+    code = "no_such_recipe"
+    title = "No such recipe"
 
 
 class WrongRecipeError(UnprocessableError):
@@ -74,6 +81,21 @@ def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
     return RecipeView.of(recipe, own=True)
 
 
+def show_recipe(session: Session, caller: Caller, name: str) -> RecipeView:
+    """Show the recipe of this name; raises NoSuchRecipeError."""
+    if name in NAMED:
+        return RecipeView.of(NAMED[name], own=False)
+    row = session.get(RecipeRow, (caller.project_id, name))
+    if row is None:
+        raise NoSuchRecipeError(
+            f"there is no recipe {name!r}",
+            field="recipe",
+            value=name,
+            way_out="GET …/recipes lists them",
+        )
+    return RecipeView.of(_read(row.body), own=True)
+
+
 def find_recipe(session: Session, caller: Caller, name: str) -> Recipe:
     """Return the recipe of this name; raises UnknownRecipeError."""
     if name in NAMED:
@@ -114,7 +136,14 @@ def _read(body: object) -> Recipe:
 
 
 def _wrong(error: BrokenRecipeError) -> WrongRecipeError:
-    return WrongRecipeError(str(error), field=error.field, value=error.value, way_out=error.way_out)
+    found = (error, *error.others)
+    errors = [
+        {"field": one.field, "detail": str(one), "value": one.value, "way_out": one.way_out}
+        for one in found
+    ]
+    return WrongRecipeError(
+        str(error), field=error.field, value=error.value, way_out=error.way_out, errors=errors
+    )
 
 
 def _exists(recipe: Recipe, whose: str) -> RecipeExistsError:

@@ -1,6 +1,6 @@
 """What a run may change of its recipe, and what makes a recipe whole; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -93,6 +93,8 @@ class BrokenRecipeError(ValueError):
         self.field = field
         self.value = value
         self.way_out = way_out
+        self.others: tuple[BrokenRecipeError, ...] = ()
+        """What else is wrong with the recipe."""
 
 
 def changed(recipe: Recipe, changes: Changes) -> Recipe:
@@ -114,30 +116,20 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
 
 
 def check_whole(recipe: Recipe) -> None:
-    """Refuse a recipe without just one cache stage first and one evaluate stage last."""
-    kinds = [stage.kind for stage in recipe.stages]
-    inner = kinds[1:-1]
-    trains = "fit" in inner and {*inner} <= {"fit", "lr-find", "features"}
-    if len(kinds) < 3 or kinds[0] != "cache" or kinds[-1] != "evaluate" or not trains:
-        raise BrokenRecipeError(
-            f"the recipe {recipe.name} has the stages {', '.join(kinds) or '(none)'}",
-            field="recipe.stages",
-            value=", ".join(kinds),
-            way_out="give one cache stage, then one fit stage or more, then one evaluate stage",
-        )
-    _check_rates(recipe)
-    names = [stage.name for stage in recipe.stages if isinstance(stage, FitStage)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise BrokenRecipeError(
-            f"two fit stages are called {twice[0]!r}",
-            field="recipe.stages",
-            value=twice[0],
-            way_out="give each fit stage a name of its own",
-        )
-    _check_sizes(recipe)
-    _check_snapshots(recipe)
-    _check_features(recipe)
+    """Refuse a recipe that no trainer could follow; the error holds all that is wrong with it."""
+    found = faults(recipe)
+    if found:
+        found[0].others = tuple(found[1:])
+        raise found[0]
+
+
+def faults(recipe: Recipe) -> list[BrokenRecipeError]:
+    """Return all that is wrong with a recipe; with wrong stages nothing else is looked at."""
+    shape = list(_shape_faults(recipe))
+    if shape:
+        return shape
+    checks = (_rate_faults, _name_faults, _size_faults, _snapshot_faults, _feature_faults)
+    return [fault for check in checks for fault in check(recipe)]
 
 
 def stored_recipe(body: object) -> Recipe:
@@ -177,11 +169,37 @@ def _unchangeable(recipe: Recipe, error: ValidationError) -> BrokenRecipeError:
     )
 
 
-def _check_rates(recipe: Recipe) -> None:
-    """Refuse an lr-find that stands before no fit stage, and `auto` where none finds a rate."""
+def _shape_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Want one cache stage first and one evaluate stage last, and a fit stage between."""
+    kinds = [stage.kind for stage in recipe.stages]
+    inner = kinds[1:-1]
+    trains = "fit" in inner and {*inner} <= {"fit", "lr-find", "features"}
+    if len(kinds) < 3 or kinds[0] != "cache" or kinds[-1] != "evaluate" or not trains:
+        yield BrokenRecipeError(
+            f"the recipe {recipe.name} has the stages {', '.join(kinds) or '(none)'}",
+            field="recipe.stages",
+            value=", ".join(kinds),
+            way_out="give one cache stage, then one fit stage or more, then one evaluate stage",
+        )
+
+
+def _name_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Want each fit stage to have a name of its own."""
+    names = [stage.name for stage in recipe.stages if isinstance(stage, FitStage)]
+    for twice in sorted({name for name in names if names.count(name) > 1}):
+        yield BrokenRecipeError(
+            f"two fit stages are called {twice!r}",
+            field="recipe.stages",
+            value=twice,
+            way_out="give each fit stage a name of its own",
+        )
+
+
+def _rate_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find an lr-find that stands before no fit stage, and `auto` where none finds a rate."""
     for place, (stage, after) in enumerate(pairwise(recipe.stages)):
         if isinstance(stage, LrFindStage) and not isinstance(after, FitStage):
-            raise BrokenRecipeError(
+            yield BrokenRecipeError(
                 f"the lr-find stage stands before {after.kind}: what should it train?",
                 field=f"recipe.stages.{place}",
                 value=stage.kind,
@@ -189,7 +207,7 @@ def _check_rates(recipe: Recipe) -> None:
             )
     lacking = recipe.without_rate()
     if lacking is not None:
-        raise BrokenRecipeError(
+        yield BrokenRecipeError(
             f"the stage {lacking.name!r} takes the rate that an lr-find finds, and none is there",
             field=f"recipe.stages.{recipe.stages.index(lacking)}.lr",
             value="auto",
@@ -197,19 +215,19 @@ def _check_rates(recipe: Recipe) -> None:
         )
 
 
-def _check_sizes(recipe: Recipe) -> None:
-    """Refuse pictures larger than they are cached, and a last stage that is not the bundle's."""
+def _size_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find pictures larger than they are cached, and a last stage that is not the bundle's."""
     largest, last = recipe.sizes()[-1], recipe.fits()[-1][1]
     presize = next(stage.presize for stage in recipe.stages if isinstance(stage, CacheStage))
     if presize < largest:
-        raise BrokenRecipeError(
+        yield BrokenRecipeError(
             f"pictures are cached at {presize} pixels and trained at {largest}",
             field="recipe.stages.0.presize",
             value=presize,
             way_out=f"presize to at least {largest} pixels",
         )
     if last.size not in (None, recipe.preprocess.size):
-        raise BrokenRecipeError(
+        yield BrokenRecipeError(
             f"the last stage trains at {last.size} pixels, the report and the bundle are made at "
             f"{recipe.preprocess.size}",
             field=f"recipe.stages.{recipe.stages.index(last)}.size",
@@ -218,11 +236,11 @@ def _check_sizes(recipe: Recipe) -> None:
         )
 
 
-def _check_snapshots(recipe: Recipe) -> None:
-    """Refuse snapshots of any stage but the last: the others are of a model not yet trained."""
+def _snapshot_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find snapshots of any stage but the last: the others are of a model not yet trained."""
     for place, stage in enumerate(recipe.stages[:-2]):
         if isinstance(stage, FitStage) and stage.snapshots:
-            raise BrokenRecipeError(
+            yield BrokenRecipeError(
                 f"the stage {stage.name!r} keeps snapshots, and another one trains after it",
                 field=f"recipe.stages.{place}.schedule.snapshots",
                 value=True,
@@ -230,21 +248,21 @@ def _check_snapshots(recipe: Recipe) -> None:
             )
 
 
-def _check_features(recipe: Recipe) -> None:
-    """Refuse activations that no head learns from, or of a body that knows nothing."""
+def _feature_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find activations that no head learns from, or of a body that knows nothing."""
     for place, stage in enumerate(recipe.stages):
         if not isinstance(stage, FeaturesStage):
             continue
         after = [step for step in recipe.stages[place + 1 :] if not isinstance(step, LrFindStage)]
         if not isinstance(after[0], FitStage) or after[0].frozen_to != -1:
-            raise BrokenRecipeError(
+            yield BrokenRecipeError(
                 "no fit stage behind the features stage trains the head alone",
                 field=f"recipe.stages.{place}",
                 value=stage.kind,
                 way_out="put a fit stage with frozen_to -1 right behind it",
             )
         if recipe.weights == "none":
-            raise BrokenRecipeError(
+            yield BrokenRecipeError(
                 "the features of a body without pretrained weights tell nothing",
                 field="recipe.weights",
                 value="none",

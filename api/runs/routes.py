@@ -156,11 +156,28 @@ def list_recipes(caller: Viewer, session: Db) -> Page[RecipeView]:
     return Page(items=recipe_store.list_recipes(session, caller))
 
 
+@router.get(
+    RECIPES + "/{recipe}",
+    responses=responses(recipe_store.NoSuchRecipeError, recipe_store.WrongRecipeError),
+)
+def show_recipe(
+    caller: Viewer,
+    session: Db,
+    name: Annotated[str, Path(alias="recipe", description="The recipe's name.")],
+) -> RecipeView:
+    """Show one recipe, complete."""
+    return recipe_store.show_recipe(session, caller, name)
+
+
 @router.post(
     RECIPES,
     status_code=201,
     responses=responses(recipe_store.WrongRecipeError, recipe_store.RecipeExistsError),
 )
 def add_recipe(caller: Trainer, session: Db, *, recipe: Recipe) -> RecipeView:
-    """Store a recipe of the project's own, complete; its name stands for these steps for ever."""
+    """Store a recipe of the project's own; its name stands for these steps for ever.
+
+    What is left out is filled in and shown in the answer. A wrong one is refused with `errors`: one
+    for each wrong field, with its value and the way out.
+    """
     return recipe_store.add_recipe(session, caller, recipe)

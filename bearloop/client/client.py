@@ -5,6 +5,7 @@ import httpx
 from bearloop.client.connection import Connection, place
 from bearloop.client.endpoints import Endpoints
 from bearloop.client.images import Datasets
+from bearloop.client.recipes import Recipes
 from bearloop.client.reviews import Reviews
 from bearloop.client.runs import Runs
 
@@ -19,6 +20,7 @@ class Client:
         self.project = project
         below = place("/v1/projects", project)
         self.datasets = Datasets(self.connection, below)
+        self.recipes = Recipes(self.connection, below)
         self.runs = Runs(self.connection, below)
         self.reviews = Reviews(self.connection, below)
         self.endpoints = Endpoints(self.connection, below)

@@ -28,11 +28,14 @@ class ApiProblem(Exception):  # noqa: N818 - the name of RFC 9457
         self.field: str | None = body.get("field")
         self.value: Any = body.get("value")
         self.way_out: str | None = body.get("way_out")
+        self.errors: list[dict[str, Any]] = body.get("errors") or []
+        """One for each wrong field, where several are told."""
         super().__init__(self._text())
 
     def _text(self) -> str:
         hint = f" Way out: {self.way_out}." if self.way_out else ""
-        return f"{self.detail} ({self.code}).{hint}"
+        more = f" Wrong fields: {len(self.errors)}." if len(self.errors) > 1 else ""
+        return f"{self.detail} ({self.code}).{hint}{more}"
 
 
 class UnreachableError(Exception):

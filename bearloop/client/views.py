@@ -125,6 +125,15 @@ class CostView(View):
     stages: dict[str, float]
 
 
+class RecipeView(View):
+    """Training steps by name; `recipe` holds all of them."""
+
+    name: str
+    own: bool
+    digest: str
+    recipe: dict[str, Any]
+
+
 class RunView(JobView):
     """A run."""
 

@@ -93,6 +93,7 @@ GOOD = {
     "class_id": "1",
     "version": "1",
     "run": "1",
+    "recipe": "fine-tune",
     "review": "1",
     "number": "1",
     "endpoint": "bears",

@@ -30,6 +30,7 @@ PURE_FILES = {
     "bearloop/intervals.py",
     "bearloop/spread.py",
     "bearloop/transforms.py",
+    "api/ways_out.py",
     "api/imports/plan.py",
     "api/datasets/splits.py",
     "api/datasets/duplicates.py",

@@ -260,6 +260,54 @@ class TestOverRest:
         assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
         assert problem["field"] == "recipe.stages"
 
+    def test_all_that_is_malformed_is_told_at_once(self, client: TestClient) -> None:
+        body = FINE_TUNE.model_dump(mode="json")
+        body |= {"name": "Bad Name", "batch_size": 1, "callbacks": []}
+        body["stages"][1] |= {"epochs": 0, "schedule": {"kind": "triangle"}}
+        body["stages"][2] |= {"epochs": 4, "schedule": {"kind": "cosine-restarts", "cycle_mult": 2}}
+        problem = client.post(RECIPES, json=body).json()
+        told = {entry["field"]: entry for entry in problem["errors"]}
+        assert problem["code"] == "malformed"
+        assert {
+            "body.name",
+            "body.batch_size",
+            "body.callbacks",
+            "body.stages.1.fit.epochs",
+            "body.stages.1.fit.schedule",
+            "body.stages.2.fit",
+        } == set(told)
+        assert told["body.batch_size"]["way_out"] == "give 2 or more"
+        assert told["body.batch_size"]["value"] == "1"
+        assert told["body.callbacks"]["way_out"].startswith("leave this field out")
+        assert "'cosine-restarts'" in told["body.stages.1.fit.schedule"]["way_out"]
+        assert "after 3 or 7" in told["body.stages.2.fit"]["detail"]
+        assert all(entry["way_out"] and entry["detail"] for entry in told.values())
+
+    def test_all_that_no_trainer_could_follow_is_told_at_once(self, client: TestClient) -> None:
+        stages = (CacheStage(presize=100), AUTO, KEEPING, SMALL, FINE_TUNE.stages[-1])
+        broken = FINE_TUNE.model_copy(update={"name": "broken", "stages": stages})
+        answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
+        assert [(entry["field"], entry["value"]) for entry in problem["errors"]] == [
+            ("recipe.stages.1.lr", "auto"),
+            ("recipe.stages.0.presize", 100),
+            ("recipe.stages.3.size", 64),
+            ("recipe.stages.2.schedule.snapshots", True),
+        ]
+        assert all(entry["way_out"] and entry["detail"] for entry in problem["errors"])
+        assert problem["field"] == "recipe.stages.1.lr"
+
+    def test_one_is_shown_by_name(self, client: TestClient) -> None:
+        own = FINE_TUNE.model_copy(update={"name": "mine"})
+        client.post(RECIPES, json=own.model_dump(mode="json"))
+        shown = client.get(f"{RECIPES}/mine").json()
+        assert (shown["own"], shown["digest"]) == (True, own.digest())
+        assert Recipe.model_validate(shown["recipe"]) == own
+        assert not client.get(f"{RECIPES}/fine-tune").json()["own"]
+        lacking = client.get(f"{RECIPES}/magic")
+        assert (lacking.status_code, lacking.json()["code"]) == (404, "no_such_recipe")
+
     def test_an_auto_rate_without_an_lr_find_is_refused(self, client: TestClient) -> None:
         lacking = FINE_TUNE.model_copy(
             update={"name": "lacking", "stages": (FINE_TUNE.stages[0], AUTO, FINE_TUNE.stages[-1])}
