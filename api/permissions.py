@@ -75,6 +75,8 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /v1/projects/{project}/runs/{run}": Role.viewer,
     "POST /v1/projects/{project}/runs/{run}/cancel": Role.trainer,
     "GET /v1/projects/{project}/runs/{run}/logs": Role.viewer,
+    "GET /v1/projects/{project}/runs/{run}/spec": Role.viewer,
+    "GET /v1/projects/{project}/runs/{run}/files": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/curves": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/lr-finder": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/events": Role.viewer,

@@ -14,6 +14,7 @@ from torch import Tensor
 from bearloop.bundle import bundle_prefix
 from bearloop.contract.jobs import ExitCode
 from bearloop.contract.runs import RunOutput, RunSpec
+from bearloop.curves_file import CURVES_FILE, save_curves
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
@@ -89,7 +90,7 @@ def train(
         state = fit(run, model, begun.resumed)
         curves = state.curves()
         if ranks.leads:
-            store.put(mailbox.prefix + "curves.json", curves.canonical())
+            save_curves(store, mailbox.prefix, curves)
 
     with clock.measure("evaluate"):
         trained = answering(run, model)
@@ -120,7 +121,7 @@ def train(
         seconds=clock.seconds,
         summary=summary,
         report_keys=report_keys,
-        curves_key=mailbox.prefix + "curves.json",
+        curves_key=mailbox.prefix + CURVES_FILE,
         bundle_digest=bundle.digest,
         bundle_prefix=bundle_prefix(bundle.digest),
         mlflow_model=mlflow_model,

@@ -12,19 +12,20 @@ from api.datasets.find import UnknownDatasetError, UnknownVersionError
 from api.errors import NotFoundError, responses
 from api.idempotency import IdempotentRoute
 from api.paging import Page
-from api.runs import events, recipe_store, records, resources, runs, trainable
+from api.runs import events, files, recipe_store, records, resources, runs, trainable
 from api.runs.runs import Asking
 from api.runs.schemas import (
     AskedRuns,
     LogView,
     NewRun,
     RecipeView,
+    RunFiles,
     RunView,
     StartedRuns,
 )
 from api.stores import ProjectStore
 from bearloop.contract.recipes import Recipe
-from bearloop.contract.runs import Curves, LrFinds
+from bearloop.contract.runs import Curves, LrFinds, RunSpec
 
 router = APIRouter(
     route_class=IdempotentRoute,
@@ -116,6 +117,18 @@ def show_log(
 ) -> LogView:
     """Show the end of what the run's job printed; kept while it runs and after it ended."""
     return records.read_log(session, caller, number, store=store, launch=launch)
+
+
+@router.get(RUNS + "/{run}/spec", responses=responses(runs.UnknownRunError))
+def show_spec(caller: Viewer, session: Db, *, number: Number) -> RunSpec:
+    """Give all that the run was told: `python -m trainer --spec` runs it again anywhere."""
+    return files.read_spec(session, caller, number)
+
+
+@router.get(RUNS + "/{run}/files", responses=responses(runs.UnknownRunError))
+def show_files(caller: Viewer, session: Db, *, number: Number, store: ProjectStore) -> RunFiles:
+    """Say where the run's files lie in the store, and by which command it runs again."""
+    return files.find_files(session, caller, number, store=store)
 
 
 @router.get(

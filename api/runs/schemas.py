@@ -156,6 +156,28 @@ class LogView(BaseModel):
     text: str
 
 
+class RunFiles(BaseModel):
+    """Where a run's files lie; keys below the project's store."""
+
+    store: str
+    """The project's store: `file:///…` or `s3://bucket/prefix`."""
+    spec: str
+    manifest: str
+    """Parquet: the version's images, labels and splits."""
+    curves: str | None
+    """JSON; None while the run goes on."""
+    steps: str | None
+    """Parquet: loss, rate and momentum of each step."""
+    epochs: str | None
+    """Parquet: losses and error of each epoch."""
+    report_loss: str | None
+    """Parquet: what the run says of every image, the highest loss first."""
+    report_label_issue: str | None
+    """The same, the most doubtful label first."""
+    rerun: str
+    """Command that runs `GET …/spec`, saved as `spec.json`, again where the store can be read."""
+
+
 class RunParts(BaseModel):
     """The rows that a view of a run is made of."""
 

@@ -103,6 +103,9 @@ def runs(
     wait: Annotated[bool, typer.Option(help="Until it has ended.")] = False,
     cancel: Annotated[bool, typer.Option(help="Ask it to end.")] = False,
     logs: Annotated[bool, typer.Option(help="Print what it printed.")] = False,
+    spec: Annotated[
+        bool, typer.Option(help="Print what it was told, as JSON, to run it again elsewhere.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List runs, or show, await or cancel one."""
@@ -112,6 +115,10 @@ def runs(
         return
     if logs:
         _print_log(client.runs.logs(number), number, as_json=as_json)
+        return
+    if spec:
+        print_json(client.runs.spec(number))
+        hint(client.runs.files(number).rerun)
         return
     run = client.runs.cancel(number) if cancel else client.runs.get(number)
     run = _ended(client, run) if wait else run

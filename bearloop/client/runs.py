@@ -1,7 +1,7 @@
 """Runs: train, watch, and read what a run says."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bearloop.client.connection import Connection, place
 from bearloop.client.views import (
@@ -11,10 +11,15 @@ from bearloop.client.views import (
     LrFindsView,
     LrFindView,
     ReportView,
+    RunFilesView,
     RunView,
     SpreadView,
 )
 from bearloop.client.waiting import JobFailedError, wait_until_ended
+from bearloop.contract.runs import Curves
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 
 class Runs:
@@ -52,6 +57,30 @@ class Runs:
     def logs(self, number: int) -> str:
         """Return what the run's newest attempt printed."""
         return str(self._connection.get(place(self._path, number, "logs"))["text"])
+
+    def spec(self, number: int) -> dict[str, Any]:
+        """Return all that the run was told: saved, `python -m trainer --spec` runs it again."""
+        return dict(self._connection.get(place(self._path, number, "spec")))
+
+    def files(self, number: int) -> RunFilesView:
+        """Return where the run's files lie in the store."""
+        return RunFilesView.model_validate(self._connection.get(place(self._path, number, "files")))
+
+    def table(self, number: int, what: Literal["steps", "epochs", "images"]) -> "Table":
+        """Return the run's steps, epochs or images as a pyarrow table; `.to_pandas()` goes on.
+
+        Images come page by page, the highest loss first: where the store can be read, read the
+        files that `files` names. Raises ImportError without pyarrow.
+        """
+        # What an SDK needs has no pyarrow in it.
+        from pyarrow import Table
+
+        from bearloop.curves_file import epochs_table, steps_table
+
+        if what == "images":
+            return Table.from_pylist(list(self.images(number)))
+        curves = Curves.model_validate(self._connection.get(place(self._path, number, "curves")))
+        return steps_table(curves) if what == "steps" else epochs_table(curves)
 
     def report(self, number: int) -> ReportView:
         """Return the run's figures per split."""

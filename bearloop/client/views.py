@@ -105,6 +105,20 @@ class MetricView(View):
     n: int
 
 
+class RunFilesView(View):
+    """Where a run's files lie."""
+
+    store: str
+    spec: str
+    manifest: str
+    curves: str | None
+    steps: str | None
+    epochs: str | None
+    report_loss: str | None
+    report_label_issue: str | None
+    rerun: str
+
+
 class SplitMetricsView(View):
     """How often a run's model is wrong on one split."""
 

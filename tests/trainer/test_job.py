@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bearloop.bundle import load_bundle
@@ -142,6 +143,17 @@ def test_a_run_leaves_report_bundle_and_result_and_a_rerun_equal_weights(job: Jo
         assert count_rows(job.store, key) == 18
     curves = Curves.model_validate_json(job.store.get(output.curves_key))
     assert [point.step for point in curves.steps] == [1, 2, 3, 4]
+    folder = job.folder / "store" / output.curves_key.rpartition("/")[0]
+    # The folder store's files are the files: anybody's pandas reads them.
+    steps, epochs = (pd.read_parquet(folder / f"{name}.parquet") for name in ("steps", "epochs"))
+    assert list(steps.loss) == [point.loss for point in curves.steps]
+    assert list(epochs.valid_loss) == [point.valid_loss for point in curves.epochs]
+    assert list(epochs.valid_images) == [6, 6]
+    assert (
+        (epochs.error_low <= epochs.error_rate) & (epochs.error_rate <= epochs.error_high)
+    ).all()
+    report = pd.read_parquet(job.folder / "store" / output.report_keys["loss"])
+    assert len(report) == 18
     assert not list(job.store.list(checkpoint_prefix("job-1")))
 
     file = job.folder / "spec.json"

@@ -125,10 +125,26 @@ class TestLooking:
         assert client.get(RUNS, params={"state": "done"}).json()["items"] == []
 
     def test_an_unknown_run_is_told(self, client: TestClient) -> None:
-        for path in ("", "/logs", "/curves", "/lr-finder", "/events"):
+        for path in ("", "/spec", "/files", "/logs", "/curves", "/lr-finder", "/events"):
             answer = client.get(f"{RUNS}/9{path}")
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_run")
         assert client.post(f"{RUNS}/9/cancel").status_code == 404
+
+    def test_what_a_run_was_told_runs_again_elsewhere(
+        self, client: TestClient, zoo: Zoo, database: Database, store: FolderStore
+    ) -> None:
+        start(client, seed=7)
+        answer = client.get(f"{RUNS}/1/spec")
+        with database.transaction() as session:
+            told = RunSpec.model_validate(session.scalars(select(Job.spec)).one())
+        assert RunSpec.model_validate_json(answer.text) == told
+        files = client.get(f"{RUNS}/1/files").json()
+        assert files["spec"] == f"jobs/{told.job}/spec.json"
+        assert files["manifest"] == told.manifest_key
+        assert (files["curves"], files["steps"], files["report_loss"]) == (None, None, None)
+        own = below_project(store, zoo.project.id).url
+        assert files["store"] == own
+        assert files["rerun"] == f"python -m trainer --spec spec.json --store {own}"
 
     def test_a_run_without_curves_says_so(self, client: TestClient, zoo: Zoo) -> None:
         start(client)

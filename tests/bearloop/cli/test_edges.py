@@ -18,6 +18,7 @@ from api.tables import Project
 from bearloop.cli.login import find_login
 from bearloop.cli.main import app as commands
 from bearloop.cli.sources import SourceError, dataset_name, files_in, read_lists, zip_folder
+from bearloop.contract.runs import RunSpec
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import add_run, bears, train
 from tests.bearloop.cli.conftest import Cli
@@ -165,6 +166,15 @@ def test_how_sure_a_figure_is_is_said(
     assert "error on test before" in compared.out
     assert "the difference, +0.0%, lies inside the spread of the seeds" in compared.err
     assert logged_in("compare", 1, 2, "--json").json["verdict"]["code"] == "inside_spread"
+
+
+def test_a_run_runs_again_elsewhere_by_one_command(
+    logged_in: Cli, database: Database, store: FolderStore, project: Project
+) -> None:
+    train(database, store, project, bears(12))
+    told = logged_in("runs", 1, "--spec")
+    assert RunSpec.model_validate_json(told.out).seed == 7
+    assert told.next.startswith("python -m trainer --spec spec.json --store file://")
 
 
 def test_recipe_overrides_reach_the_run_or_are_refused(

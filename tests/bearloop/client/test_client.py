@@ -4,15 +4,18 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from api.database import Database
-from api.tables import AuditEvent
+from api.tables import AuditEvent, Project
 from bearloop.client import ApiProblem, Client, UnreachableError
 from bearloop.client.connection import place
+from bearloop.store import FolderStore
+from tests.api.evaluation.trained import CURVES, bears, train
 from tests.api.imports.pictures import zipped
 from tests.bearloop.serving import BreakingLine, served
 from tests.fixtures.web import web_server
@@ -34,6 +37,22 @@ def zoo(url: str, token: str) -> Iterator[Client]:
     client = Client(url, token, project="zoo")
     yield client
     client.close()
+
+
+def test_what_a_run_found_loads_as_tables(
+    zoo: Client, database: Database, store: FolderStore, project: Project
+) -> None:
+    train(database, store, project, bears(12))
+    epochs = zoo.runs.table(1, "epochs").to_pandas()
+    assert list(epochs.valid_loss) == [point.valid_loss for point in CURVES.epochs]
+    assert zoo.runs.table(1, "steps").column_names == ["step", "loss", "lr", "momentum"]
+    images = zoo.runs.table(1, "images").to_pandas()
+    assert len(images) == 12
+    files = zoo.runs.files(1)
+    report = pd.read_parquet(f"{files.store}/{files.report_loss}")
+    assert list(report.sha256) == list(images.sha256)
+    # The fixture's run is from before there were tables of curves.
+    assert files.epochs is None
 
 
 def test_a_post_whose_answer_is_lost_does_its_work_once(

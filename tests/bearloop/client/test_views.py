@@ -26,6 +26,7 @@ ANSWERS: dict[str, type[View]] = {
     "runs_list_runs": views.RunView,
     "runs_cancel_run": views.RunView,
     "evaluation_show_report": views.ReportView,
+    "runs_show_files": views.RunFilesView,
     "runs_show_lr_finder": views.LrFindsView,
     "evaluation_show_spread": views.SpreadView,
     "evaluation_show_diagnosis": views.DiagnosisView,
