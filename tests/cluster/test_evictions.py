@@ -41,7 +41,7 @@ def logged_steps(release: Release, client: Client, run: int) -> list[int]:
     """Return the steps at which MLflow has a training loss, as MLflow itself says."""
     tracked = client.runs.get(run).mlflow_run_id or ""
     mlflow = f"http://{release.namespace.address(f'{release.name}-bearloop-mlflow')}"
-    name = {"run_id": tracked, "metric_key": "loss", "max_results": "5000"}
+    name = {"run_id": tracked, "metric_key": "step/loss", "max_results": "5000"}
     # MLflow answers to its own names only.
     headers = {"Host": f"{release.name}-bearloop-mlflow:5000"}
     answer = httpx.get(
