@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +18,11 @@ from bearloop.contract.jobs import spec_key
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from tests.trainer.runs import model_of, open_run
+from tests.trainer.short import Short
 from trainer.cost import Meter
 from trainer.data import labelled
 from trainer.device import make_deterministic
+from trainer.errors import InterruptedRunError
 from trainer.fit import fit, fit_stages
 from trainer.mailbox import Mailbox
 from trainer.model import Classifier, freeze_to
@@ -72,12 +75,25 @@ def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
     }
 
 
-def take_gradient(run: Run, model: Classifier) -> dict[str, Any]:
-    """Take one step with a rate of zero on an odd batch; return loss, gradient and statistics."""
+def fit_in_little_memory(run: Run, model: Classifier) -> dict[str, Any]:
+    """Train on where the checkpoint is; the second process's memory holds two pictures."""
+    if run.ranks.number == 1:
+        Short(model, holds=2)
+    state = fit(run, model, run.checkpoints.newest())
+    return {
+        "steps": len(state.steps), "halvings": state.halvings, "weights": model.state_dict()
+    }  # fmt: skip
+
+
+def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[str, Any]:
+    """Take one step with a rate of zero on an odd batch; return loss, gradient and statistics.
+
+    `plain`: BatchNorm keeps to what it knows, so that the gradient is a sum over pictures.
+    """
     ranks, recipe, stage = run.ranks, run.spec.recipe, fit_stages(run.spec.recipe)[0]
     freeze_to(model, stage.frozen_to)
     ranks.share_statistics(model)
-    model.train()
+    model.train(not plain)
     rows, labels = labelled(run.items, "train")
     batch = np.arange(len(rows))
     mine = ranks.share(batch)
@@ -104,10 +120,13 @@ def _take_part(store_url: str, folder: Path, what: str) -> None:
     store = open_store(store_url)
     spec = RunSpec.model_validate_json(store.get(spec_key("job-1")))
     make_deterministic()
-    with joined(spec, Mailbox(store, job="job-1", attempt="a")) as ranks:
-        torch.save(
-            _found(spec, ranks, store_url=store_url, folder=folder, what=what), folder / "found.pt"
-        )
+    found: dict[str, Any] = {"left": True}
+    with (
+        suppress(InterruptedRunError),
+        joined(spec, Mailbox(store, job="job-1", attempt="a")) as ranks,
+    ):
+        found = _found(spec, ranks, store_url=store_url, folder=folder, what=what)
+    torch.save(found, folder / "found.pt")
 
 
 def _found(
@@ -115,7 +134,11 @@ def _found(
 ) -> dict[str, Any]:
     run = open_run(open_store(store_url), spec, folder=folder, ranks=ranks)
     model = model_of(run)
-    return fit_all(run, model) if what == "fit" else take_gradient(run, model)
+    if what == "fit":
+        return fit_all(run, model)
+    if what == "short":
+        return fit_in_little_memory(run, model)
+    return take_gradient(run, model, plain=what == "plain gradient")
 
 
 if __name__ == "__main__":

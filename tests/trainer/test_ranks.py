@@ -77,6 +77,28 @@ class TestAgreement:
         # The first process alone writes, and what it saves is the run's whole state.
         assert len(list(store.list(checkpoint_prefix("job-1")))) == 1
 
+    @pytest.mark.long
+    def test_the_gradient_of_a_batch_in_parts_is_that_of_one_process(self, tmp_path: Path) -> None:
+        store = FolderStore(tmp_path / "store")
+        parts = recipe(CacheStage(presize=32), whole(1), EVALUATE, accumulate=3)
+        run = open_run(store, shared(store, parts), folder=tmp_path / "alone")
+        expected = take_gradient(run, model_of(run), plain=True)
+        for found in trained(store.url, tmp_path, what="plain gradient", count=2):
+            assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+            for name, gradient in expected["gradients"].items():
+                close(found["gradients"][name], gradient, what=name)
+
+    @pytest.mark.long
+    def test_when_one_runs_out_of_memory_all_begin_anew_with_halves(self, tmp_path: Path) -> None:
+        store = FolderStore(tmp_path / "store")
+        shared(store, GENTLE)
+        first = trained(store.url, tmp_path, what="short", count=2)
+        assert [found.get("left") for found in first] == [True, True]
+        one, other = trained(store.url, tmp_path, what="short", count=2)
+        assert (one["steps"], one["halvings"]) == (other["steps"], other["halvings"]) == (6, 1)
+        for name, weight in one["weights"].items():
+            assert torch.equal(weight, other["weights"][name]), name
+
 
 def close(found: torch.Tensor, expected: torch.Tensor, *, what: str) -> None:
     """Compare to a part in 10,000 of the largest value: both are sums in another order."""

@@ -1,11 +1,15 @@
 """A run that was evicted or killed anywhere goes on, and ends as if nothing had happened."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mlflow import MlflowClient
 
+from bearloop.contract.jobs import ExitCode, checkpoint_prefix, result_key
 from bearloop.contract.recipes import (
     SIDE_ON,
     CacheStage,
@@ -15,11 +19,13 @@ from bearloop.contract.recipes import (
     LrFindStage,
     Recipe,
 )
+from bearloop.contract.runs import Curves, RunSpec, Tracking
 from bearloop.store import FolderStore
 from tests.trainer.plain import Plain
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.test_fit import LeavesAfter, same_weights
-from tests.trainer.versions import Picture, pictures, put_version, recipe, whole
+from tests.trainer.test_job import Job
+from tests.trainer.versions import Picture, pictures, put_spec, put_version, recipe, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
 from trainer.errors import InterruptedRunError
@@ -161,3 +167,57 @@ def test_an_epoch_left_in_its_middle_goes_on_with_the_same_pictures_and_draws(
     assert found == expected
     left, right = straight.state_dict(), resumed.state_dict()
     assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_job_that_is_killed_in_an_epoch_ends_like_one_that_was_left_alone(
+    tmp_path: Path, mlflow_address: str
+) -> None:
+    stages = (CacheStage(presize=40), whole(10, mixup=0.4), EVALUATE)
+    wanted = recipe(*stages, augment=SIDE_ON, batch_size=2, accumulate=2, oversample=True)
+    ended = {}
+    for name in ("alone", "killed"):
+        job = Job(tmp_path / name)
+        spec = tracked(put_version(job.store, few(), recipe=wanted), mlflow_address, job)
+        if name == "killed":
+            for attempt, ending in (("a", signal.SIGKILL), ("b", signal.SIGTERM)):
+                process = job.start(attempt)
+                before = len(kept(job))
+                job.wait_for_step(attempt, process, done=10 if attempt == "a" else 22)
+                process.send_signal(ending)
+                assert job.end(process) == {
+                    signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: ExitCode.interrupted,
+                }[ending], job.said  # fmt: skip
+                assert len(kept(job)) >= max(1, before)
+                assert not job.store.exists(result_key("job-1"))
+        assert job.end(job.start("last")) == ExitCode.done, job.said
+        output = job.output_of_run()
+        curves = Curves.model_validate_json(job.store.get(output.curves_key))
+        assert spec.tracking is not None
+        history = MlflowClient().get_metric_history(spec.tracking.run_id, "step/loss")
+        assert sorted(point.step for point in history) == [point.step for point in curves.steps]
+        logged = [point.value for point in sorted(history, key=lambda point: point.step)]
+        np.testing.assert_allclose(logged, [point.loss for point in curves.steps])
+        ended[name] = (curves.steps, output.summary, output.bundle_digest)
+    assert ended["killed"] == ended["alone"]
+
+
+def kept(job: Job) -> list[str]:
+    return [info.key for info in job.store.list(checkpoint_prefix("job-1"))]
+
+
+def tracked(spec: RunSpec, address: str, job: Job) -> RunSpec:
+    """Let the job be logged to a run as the worker makes it, with a checkpoint each epoch."""
+    client = MlflowClient(address)
+    found = client.get_experiment_by_name("resumed")
+    experiment = found.experiment_id if found else client.create_experiment("resumed")
+    run = client.create_run(experiment).info.run_id
+    changed = spec.model_copy(
+        update={
+            "checkpoint_every": 1,
+            "tracking": Tracking(run_id=str(run), experiment="resumed"),
+        }
+    )
+    put_spec(job.store, changed)
+    return changed
