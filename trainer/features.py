@@ -116,7 +116,7 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
             digest.update(key.encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = run.spec.recipe.batch_size
-    decided = [recipe.model, recipe.preprocess.canonical(), size, run.device.type]
+    decided = [recipe.model, recipe.pool, recipe.preprocess.canonical(), size, run.device.type]
     decided += [torch.__version__, run.presized.spec.canonical()]
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]

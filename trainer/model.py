@@ -1,25 +1,19 @@
 """The classifier: a torchvision body and fastai's head over it."""
 
-from collections.abc import Callable
+from itertools import chain
 from typing import Final
 
 import torch
-import torchvision
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from bearloop.contract.models import MODELS, find_misfit
 from bearloop.contract.recipes import Recipe
 from trainer.errors import InputError
+from trainer.families import family_of
+from trainer.weights import put_weights
 
 HEAD_WIDTH: Final = 512
-RESNETS: Final[dict[str, Callable[..., nn.Module]]] = {
-    "resnet18": torchvision.models.resnet18,
-    "resnet34": torchvision.models.resnet34,
-    "resnet50": torchvision.models.resnet50,
-    "resnet101": torchvision.models.resnet101,
-}
-"""The models that a recipe may name; all are cut and grouped alike."""
-SECOND_GROUP: Final = 6
-"""fastai's split of a resnet's body: stem to layer2, then layer3 and layer4."""
 
 
 class ConcatPool(nn.Module):
@@ -33,17 +27,38 @@ class ConcatPool(nn.Module):
         return torch.cat([features.amax((2, 3)), features.mean((2, 3))], dim=1)
 
 
+class AveragePool(nn.Module):
+    """Mean over the feature map, as torchvision's own classifiers do: [n, nf, h, w] -> [n, nf]."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool one batch of feature maps."""
+        return features.mean((2, 3))
+
+
 class Classifier(nn.Module):
     """A body, a pool and a head; float [n, 3, size, size] -> logits [n, classes]."""
 
-    def __init__(self, body: nn.Sequential, *, width: int, classes: int, dropout: float) -> None:
-        """Join a body with `width` output channels to a new head (initialised by torch's RNG)."""
+    def __init__(
+        self,
+        body: nn.Sequential,
+        *,
+        second: int,
+        pool: nn.Module,
+        width: int,
+        classes: int,
+        dropout: float,
+    ) -> None:
+        """Join body and pool, which give `width` numbers, to a new head (drawn by torch's RNG).
+
+        `second` is where the body's second layer group begins.
+        """
         super().__init__()
         self.body = body
-        self.pool = ConcatPool()
-        self.head = _new_head(2 * width, classes=classes, dropout=dropout)
-        self.feature_width = 2 * width
+        self.pool = pool
+        self.head = _new_head(width, classes=classes, dropout=dropout)
+        self.feature_width = width
         self.frozen_to = 0
+        self._second = second
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Classify normalised pixels."""
@@ -51,14 +66,14 @@ class Classifier(nn.Module):
         return logits
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Return what the head sees, [n, 2*nf]: the body's features, pooled."""
+        """Return what the head sees, [n, feature_width]: the body's features, pooled."""
         pooled: Tensor = self.pool(self.body(pixels))
         return pooled
 
     def layer_groups(self) -> list[list[nn.Module]]:
         """Return the parts that get a rate of their own, from the picture to the classes."""
         blocks = list(self.body)
-        return [blocks[:SECOND_GROUP], blocks[SECOND_GROUP:], [self.head]]
+        return [blocks[: self._second], blocks[self._second :], [self.head]]
 
     def train(self, mode: bool = True) -> "Classifier":
         """Switch to training, all but what is frozen: its BatchNorm must learn no statistics."""
@@ -76,20 +91,22 @@ def build_classifier(
 
     The new parts are drawn from torch's global RNG: seed it first. Raises InputError.
     """
-    if recipe.model not in RESNETS:
-        raise InputError(
-            "unknown_model",
-            f"no model {recipe.model!r}",
-            field="recipe.model",
-            value=recipe.model,
-            way_out=f"take one of {', '.join(RESNETS)}",
-        )
-    network = RESNETS[recipe.model](weights=None)
-    width = int(network.fc.in_features)  # type: ignore[union-attr,arg-type]
+    _check_model(recipe)
+    family = family_of(recipe.model)
+    size = recipe.preprocess.size
+    network = family.network(recipe.model, size=size)
     if state_dict is not None:
-        _load_body(network, state_dict, recipe)
-    body = nn.Sequential(*list(network.children())[:-2])
-    return Classifier(body, width=width, classes=classes, dropout=recipe.dropout)
+        put_weights(network, state_dict, recipe=recipe, family=family)
+    body = family.body(network)
+    pool = _pool(recipe)
+    return Classifier(
+        body,
+        second=family.second,
+        pool=pool,
+        width=_width(nn.Sequential(body, pool), size=size),
+        classes=classes,
+        dropout=recipe.dropout,
+    )
 
 
 def freeze_to(model: Classifier, index: int) -> None:
@@ -121,29 +138,35 @@ def set_dropout(model: Classifier, share: float) -> None:
         part.p = share / 2
 
 
-def _load_body(network: nn.Module, state_dict: dict[str, Tensor], recipe: Recipe) -> None:
-    wanted = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
-    for key, tensor in wanted.items():
-        given = state_dict.get(key)
-        if given is None:
-            raise _unfit(recipe, f"they lack {key!r}")
-        if given.shape != tensor.shape:
-            raise _unfit(recipe, f"{key!r} is {list(given.shape)}, expected {list(tensor.shape)}")
-    unknown = [k for k in state_dict if k not in wanted and not k.startswith("fc.")]
-    if unknown:
-        raise _unfit(recipe, f"{recipe.model} has no {unknown[0]!r}")
-    # The file's own classifier is not ours, whatever its number of classes.
-    network.load_state_dict({key: state_dict[key] for key in wanted}, strict=False)
+def _check_model(recipe: Recipe) -> None:
+    misfit = find_misfit(recipe)
+    if misfit is not None:
+        raise InputError(
+            "unknown_model" if recipe.model not in MODELS else "model_misfit",
+            misfit.detail,
+            field=f"recipe.{misfit.field}",
+            value=misfit.value,
+            way_out=misfit.way_out,
+        )
 
 
-def _unfit(recipe: Recipe, what: str) -> InputError:
-    return InputError(
-        "weights_unfit",
-        f"the weights at {recipe.weights!r} are not those of {recipe.model}: {what}",
-        field="recipe.weights",
-        value=recipe.weights,
-        way_out=f"give torchvision's state dict of {recipe.model}, or name the model they are of",
-    )
+def _pool(recipe: Recipe) -> nn.Module:
+    """Return what makes one vector of a picture's features; the body may have done it."""
+    if not MODELS[recipe.model].feature_map:
+        return nn.Identity()
+    return AveragePool() if recipe.pool == "average" else ConcatPool()
+
+
+def _width(module: nn.Module, *, size: int) -> int:
+    """Return how many numbers a picture becomes; nothing is computed, drawn or changed."""
+    shapes = {
+        name: torch.empty_like(tensor, device="meta")
+        for name, tensor in chain(module.named_parameters(), module.named_buffers())
+    }
+    pixels = torch.empty(1, 3, size, size, device="meta")
+    answer: Tensor = functional_call(module.eval(), shapes, (pixels,))
+    module.train()
+    return answer.shape[1]
 
 
 def _new_head(width: int, *, classes: int, dropout: float) -> nn.Sequential:

@@ -17,20 +17,22 @@ EPSILON: Final = 1e-5
 def new_optimiser(model: Classifier, stage: FitStage) -> torch.optim.AdamW:
     """Build the stage's optimiser over the layer groups that are not frozen.
 
-    Biases and BatchNorm's weights (one dimension) are not decayed, as in fastai.
+    Decayed are the weights of convolutions, linear layers and attention. Biases and norms are not,
+    as in fastai; nor are a transformer's class token and embeddings of places, as in torchvision's
+    own training, nor the scales that some networks learn for their layers.
     """
     groups = []
     for place, modules in enumerate(model.layer_groups()):
-        weights = [
-            parameter
+        trained = [
+            (name, parameter)
             for module in modules
-            for parameter in module.parameters()
+            for name, parameter in module.named_parameters()
             if parameter.requires_grad
         ]
-        matrices = [weight for weight in weights if weight.ndim > 1]
-        vectors = [weight for weight in weights if weight.ndim == 1]
-        groups.append({"params": matrices, "place": place, "weight_decay": stage.weight_decay})
-        groups.append({"params": vectors, "place": place, "weight_decay": 0.0})
+        decayed = [weight for name, weight in trained if _is_decayed(name, weight)]
+        others = [weight for name, weight in trained if not _is_decayed(name, weight)]
+        groups.append({"params": decayed, "place": place, "weight_decay": stage.weight_decay})
+        groups.append({"params": others, "place": place, "weight_decay": 0.0})
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=stage.rate,
@@ -76,3 +78,9 @@ def restore_optimiser(
         # saved tensor has lost.
         like = torch.empty_like(parameter) if what != "step" else tensor.to(parameter.device)
         optimiser.state[parameter][what] = like.detach().copy_(tensor)
+
+
+def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    # torch calls every matrix that a layer multiplies with a weight, and nothing else of two
+    # dimensions or more.
+    return parameter.ndim > 1 and name.endswith("weight")

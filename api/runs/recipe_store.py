@@ -17,6 +17,7 @@ from api.runs.recipes import (
 )
 from api.runs.schemas import RecipeView
 from api.tables import Recipe as RecipeRow
+from bearloop.contract.models import with_own_statistics
 from bearloop.contract.recipes import Recipe
 
 
@@ -58,8 +59,11 @@ def list_recipes(session: Session, caller: Caller) -> list[RecipeView]:
 
 
 def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
-    """Store the project's recipe; the same one again changes nothing, another one is refused."""
-    checked(recipe)
+    """Store the project's recipe; the same one again changes nothing, another one is refused.
+
+    What it does not say of how pixels are normalised is stored as its weights expect it.
+    """
+    recipe = checked(with_own_statistics(recipe))
     if recipe.name in NAMED:
         raise _exists(recipe, "bearloop's own")
     added = session.scalar(

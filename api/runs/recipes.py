@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bearloop.contract.models import find_misfit, with_own_statistics, with_statistics_changed
 from bearloop.contract.recipes import (
     CacheStage,
     EarlyStopping,
@@ -98,7 +99,11 @@ class BrokenRecipeError(ValueError):
 
 
 def changed(recipe: Recipe, changes: Changes) -> Recipe:
-    """Return the recipe with a run's changes; the presize follows the size."""
+    """Return the recipe with a run's changes; the presize follows the size.
+
+    Pixels are normalised as the weights expect it, unless the recipe says how.
+    """
+    recipe = with_own_statistics(recipe)
     given = _given(changes, OF_RECIPE)
     stages = _with_fits(recipe.stages, changes)
     if changes.size is not None:
@@ -110,9 +115,10 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
         stages = _with_rate(stages, changes.lr)
     steps = [stage.model_dump() for stage in stages]
     try:
-        return Recipe.model_validate({**dict(recipe), **given, "stages": steps})
+        whole = Recipe.model_validate({**dict(recipe), **given, "stages": steps})
     except ValidationError as error:
         raise _unchangeable(recipe, error) from error
+    return with_statistics_changed(whole, before=recipe)
 
 
 def check_whole(recipe: Recipe) -> None:
@@ -128,7 +134,10 @@ def faults(recipe: Recipe) -> list[BrokenRecipeError]:
     shape = list(_shape_faults(recipe))
     if shape:
         return shape
-    checks = (_rate_faults, _name_faults, _size_faults, _snapshot_faults, _feature_faults)
+    checks = (
+        *(_rate_faults, _name_faults, _size_faults, _snapshot_faults, _feature_faults),
+        _model_faults,
+    )
     return [fault for check in checks for fault in check(recipe)]
 
 
@@ -246,6 +255,18 @@ def _snapshot_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
                 value=True,
                 way_out="keep the snapshots of the last fit stage",
             )
+
+
+def _model_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find what the recipe's model cannot do."""
+    misfit = find_misfit(recipe)
+    if misfit is not None:
+        yield BrokenRecipeError(
+            misfit.detail,
+            field=f"recipe.{misfit.field}",
+            value=misfit.value,
+            way_out=misfit.way_out,
+        )
 
 
 def _feature_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:

@@ -6,17 +6,20 @@ from pydantic import Field
 
 from bearloop.contract.record import Record
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Channels = tuple[float, float, float]
+"""A number each for red, green and blue."""
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+LEAST_SIZE = 8
 
 
 class Preprocess(Record):
     """How original bytes become the model's input, float32 [3, size, size]."""
 
-    size: int = Field(default=224, ge=8, le=1024)
+    size: int = Field(default=224, ge=LEAST_SIZE, le=1024)
     """Side in pixels of the square input."""
     resize: Literal["crop", "pad", "squish"] = "crop"
     """`crop`: the centre square; `pad`: all of it on black; `squish`: both sides to `size`."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
     """Per channel, of pixels in 0..1."""

@@ -274,6 +274,9 @@ class Recipe(Record):
     """A torchvision classifier by name."""
     weights: str = "imagenet"
     """`imagenet` (torchvision's download), `none`, or a `file:`/`s3:` address."""
+    pool: Literal["concat", "average"] | None = Field(default=None, exclude_if=lambda p: p is None)
+    """What the head sees of the feature map: its maxima beside its means, or the means alone. None:
+    `concat`, or the one vector that a model without a feature map gives."""
     preprocess: Preprocess = Preprocess()
     augment: Augment = SIDE_ON
     batch_size: int = Field(default=64, ge=2, le=4096)

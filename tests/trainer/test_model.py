@@ -90,10 +90,21 @@ def test_every_resnet_builds_and_answers(name: str) -> None:
         assert model.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 4)
 
 
-def test_an_unknown_model_is_refused_with_those_that_work() -> None:
-    with pytest.raises(InputError, match="resnet18, resnet34, resnet50, resnet101") as caught:
+def test_an_unknown_model_is_refused_with_those_that_are_near() -> None:
+    with pytest.raises(InputError, match="no model 'resnet19'") as caught:
         build_classifier(recipe(model="resnet19"), 3, None)
-    assert caught.value.problem.field == "recipe.model"
+    problem = caught.value.problem
+    assert (problem.code, problem.field) == ("unknown_model", "recipe.model")
+    assert "resnet18, " in (problem.way_out or "")
+
+
+def test_the_means_alone_may_be_pooled() -> None:
+    model = build_classifier(recipe(pool="average"), 3, None).eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = model.features(pixels)
+        torch.testing.assert_close(features, model.body(pixels).mean((2, 3)))
+    assert (model.feature_width, features.shape) == (512, (2, 512))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pth.xz", ".safetensors"])

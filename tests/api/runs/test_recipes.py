@@ -19,6 +19,8 @@ from api.runs.recipes import (
     check_whole,
     stored_recipe,
 )
+from bearloop.contract.models import HALF
+from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
     CacheStage,
     CosineRestarts,
@@ -341,3 +343,32 @@ class TestOverRest:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})
         assert (answer.status_code, answer.json()["code"]) == (422, "unknown_recipe")
         assert "fine-tune" in answer.json()["way_out"]
+
+    def test_a_model_that_torchvision_lacks_is_refused(self, client: TestClient) -> None:
+        unknown = FINE_TUNE.model_copy(update={"name": "unknown", "model": "resnet35"})
+        problem = client.post(RECIPES, json=unknown.model_dump(mode="json")).json()
+        assert (problem["code"], problem["field"]) == ("wrong_recipe", "recipe.model")
+        assert "resnet34" in problem["way_out"]
+
+    def test_what_a_recipe_does_not_say_of_pixels_is_stored_as_its_weights_expect(
+        self, client: TestClient
+    ) -> None:
+        body = FINE_TUNE.model_dump(mode="json") | {"name": "large", "model": "efficientnet_v2_l"}
+        body["preprocess"] = {"size": 128}
+        for _ in range(2):
+            answer = client.post(RECIPES, json=body)
+            assert answer.status_code == 201
+            assert answer.json()["recipe"]["preprocess"]["std"] == [0.5, 0.5, 0.5]
+
+
+def test_a_run_with_another_model_normalises_as_its_weights_expect() -> None:
+    recipe = changed(FINE_TUNE, Changes(model="efficientnet_v2_l", size=128))
+    assert recipe.preprocess == Preprocess(size=128, mean=HALF, std=HALF)
+    assert changed(recipe, Changes(model="resnet18")).preprocess == Preprocess(size=128)
+
+
+def test_progressive_resize_needs_a_model_of_any_size() -> None:
+    check_whole(changed(PROGRESSIVE_RESIZE, Changes(model="convnext_tiny")))
+    with pytest.raises(BrokenRecipeError, match="built for one size, 224") as caught:
+        check_whole(changed(PROGRESSIVE_RESIZE, Changes(model="vit_b_16")))
+    assert caught.value.field == "recipe.stages.1.size"
