@@ -3,8 +3,6 @@
 What changes is drawn in `bearloop.transforms`; here it is done to the pixels.
 """
 
-from typing import Final
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,14 +10,7 @@ from torch.nn import functional
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment
-from bearloop.transforms import draw_changes, moves, relights
-
-EDGE: Final = 1e-7
-"""Least distance of a value from black and white before its logit is taken (fastai's)."""
-SPARSEST: Final = 2.5
-"""Most pixels from one point that is read to the next. fastai has 2, which 460 over 224 just
-exceeds: to average those pictures down to 448 took 8 % of a step's time (20 % of a frozen one's),
-and blurred them for nothing."""
+from bearloop.transforms import EDGE, SPARSEST, draw_changes, moves, relights
 
 
 def augment(
@@ -33,18 +24,14 @@ def augment(
     values = _unit_values(pixels)
     if moves(changes) or values.shape[-1] != preprocess.size:
         matrix = torch.from_numpy(drawn.matrices).to(values.device)
-        values = _sample(values, matrix, preprocess.size)
+        values = sample(values, matrix, preprocess.size, padding=changes.padding)
     if relights(changes):
         lighting = torch.from_numpy(np.stack([drawn.brightness, drawn.contrast]))
         values = _relight(values, lighting.to(values.device))
     return _normalise(values, preprocess)
 
 
-def _unit_values(pixels: Tensor) -> Tensor:
-    return pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)
-
-
-def _sample(values: Tensor, matrix: Tensor, size: int) -> Tensor:
+def sample(values: Tensor, matrix: Tensor, size: int, *, padding: str) -> Tensor:
     """Read [n, 3, size, size] from [n, 3, p, p] at the points that the matrices name."""
     if values.shape[-1] > SPARSEST * size:
         # Bilinear sampling reads 2 x 2 pixels: from a picture much more than twice as large it
@@ -57,8 +44,12 @@ def _sample(values: Tensor, matrix: Tensor, size: int) -> Tensor:
     moved = points @ matrix.transpose(1, 2)  # [n, size*size, 3]
     grid = (moved[..., :2] / moved[..., 2:]).reshape(len(values), size, size, 2)
     return functional.grid_sample(
-        values, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        values, grid, mode="bilinear", padding_mode=padding, align_corners=False
     )
+
+
+def _unit_values(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
 def _relight(values: Tensor, lighting: Tensor) -> Tensor:

@@ -7,9 +7,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bearloop.contract.models import find_misfit, with_own_statistics, with_statistics_changed
+from bearloop.contract.preprocess import Resize
 from bearloop.contract.recipes import (
+    AnyAugment,
+    Augment,
     CacheStage,
     EarlyStopping,
+    EvaluateStage,
     FeaturesStage,
     FitStage,
     LrFindStage,
@@ -75,6 +79,27 @@ class Changes(BaseModel):
         le=256,
         description="Batches that make one step, as of a batch so many times as large.",
     )
+    augment: AnyAugment | None = Field(
+        default=None,
+        description="`side-on`, `top-down`, `none`, or an object: its fields change those of the "
+        "recipe's augmentation.",
+    )
+    resize: Resize | None = Field(
+        default=None,
+        description="How a picture becomes square, in training, validation and serving alike.",
+    )
+    tta_views: int | None = Field(
+        default=None,
+        ge=0,
+        le=32,
+        description="Augmented views of test-time augmentation; 0 leaves it out.",
+    )
+    tta_plain_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Weight of the plain picture beside them; the views share the rest evenly.",
+    )
 
 
 OF_RECIPE = (
@@ -82,8 +107,10 @@ OF_RECIPE = (
 )  # fmt: skip
 OF_FITS = ("label_smoothing", "mixup")
 OF_LAST = ("epochs", "early_stopping")
+OF_PREPROCESS = ("size", "resize")
+OF_EVALUATE = ("tta_views", "tta_plain_weight")
 """Changes that bear the name of the field that they change: the recipe's, every fit stage's, the
-last one's."""
+last one's, the preprocess's, the evaluate stage's."""
 
 
 class BrokenRecipeError(ValueError):
@@ -106,9 +133,12 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     recipe = with_own_statistics(recipe)
     given = _given(changes, OF_RECIPE)
     stages = _with_fits(recipe.stages, changes)
+    given["preprocess"] = recipe.preprocess.model_copy(update=_given(changes, OF_PREPROCESS))
     if changes.size is not None:
-        given["preprocess"] = recipe.preprocess.model_copy(update={"size": changes.size})
         stages = _with_sizes(stages, changes.size)
+    if changes.augment is not None:
+        given["augment"] = _with_fields(recipe.augment, changes.augment)
+    stages = _with_views(stages, changes)
     if changes.lr == "auto":
         stages = _with_rate_found(stages)
     elif changes.lr is not None:
@@ -289,6 +319,19 @@ def _feature_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
                 value="none",
                 way_out="take pretrained weights, or leave the features stage out",
             )
+
+
+def _with_fields(before: Augment, changes: Augment) -> dict[str, object]:
+    """Lay the fields that were given over the recipe's; a preset gives them all."""
+    return {**dict(before), **{name: getattr(changes, name) for name in changes.model_fields_set}}
+
+
+def _with_views(stages: tuple[Stage, ...], changes: Changes) -> tuple[Stage, ...]:
+    given = _given(changes, OF_EVALUATE)
+    return tuple(
+        stage.model_copy(update=given) if isinstance(stage, EvaluateStage) else stage
+        for stage in stages
+    )
 
 
 def _with_rate(stages: tuple[Stage, ...], lr: float) -> tuple[Stage, ...]:

@@ -19,8 +19,9 @@ from bearloop.cli.output import (
     said,
     shown,
 )
+from bearloop.cli.pictures import augment_of
 from bearloop.client import Client
-from bearloop.client.views import DiagnosisView, LrFindView, ReportView, RunView
+from bearloop.client.views import DiagnosisView, FiguresView, LrFindView, ReportView, RunView
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,6 +54,12 @@ def train(
     precision: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches that make a step.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="side-on, top-down, none, or flip=false,max_rotate=20.")
+    ] = None,
+    resize: Annotated[str | None, typer.Option(help="crop, pad or squish.")] = None,
+    tta_views: Annotated[int | None, typer.Option(help="Augmented views; 0: none.")] = None,
+    tta_plain_weight: Annotated[float | None, typer.Option(help="Of the plain picture.")] = None,
     seed: Annotated[int, typer.Option()] = 42,
     seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
     device: Annotated[str | None, typer.Option(help="cuda, cpu or auto.")] = None,
@@ -76,6 +83,10 @@ def train(
         "precision": precision,
         "batch_size": batch_size,
         "accumulate": accumulate,
+        "augment": None if augment is None else augment_of(augment),
+        "resize": resize,
+        "tta_views": tta_views,
+        "tta_plain_weight": tta_plain_weight,
         "device": device,
         "gpus": gpus,
         "nodes": nodes,
@@ -83,18 +94,10 @@ def train(
     given = {name: value for name, value in changes.items() if value is not None}
     started = client.runs.start(dataset, version, recipe=recipe, seed=seed, seeds=seeds, **given)
     ended = [_ended(client, run) for run in started] if wait else started
-    first = ended[0].number
     if as_json:
         print_json(ended)
         return
-    for run in ended:
-        said.print(f"run {run.number}, seed {run.seed}: {run.why}", markup=False)
-    if not wait:
-        hint(f"bearloop runs {first} --wait")
-        return
-    _print_errors(ended)
-    print_doubts(client, ended)
-    hint(f"bearloop report {first}, or bearloop review open {first}")
+    _tell(client, ended, waited=wait)
 
 
 def runs(
@@ -159,6 +162,19 @@ def report(
     hint(f"bearloop review open {number}")
 
 
+def _tell(client: Client, runs: list[RunView], *, waited: bool) -> None:
+    """Say how each run stands, and of ended ones what came of them."""
+    for run in runs:
+        said.print(f"run {run.number}, seed {run.seed}: {run.why}", markup=False)
+    first = runs[0].number
+    if not waited:
+        hint(f"bearloop runs {first} --wait")
+        return
+    _print_errors(runs)
+    print_doubts(client, runs)
+    hint(f"bearloop report {first}, or bearloop review open {first}")
+
+
 def _ended(client: Client, run: RunView) -> RunView:
     with job_bar(f"run {run.number}") as show:
         return client.runs.wait(run.number, show=show)
@@ -194,11 +210,18 @@ def _print_errors(runs: list[RunView]) -> None:
 
 def _print_figures(figures: ReportView) -> None:
     rows = [
-        [split, f.images, percent(f.error.value), interval(f.error)]
+        [split, f.images, percent(f.error.value), interval(f.error), _tta(f)]
         for split, f in figures.splits.items()
     ]
     title = f"run {figures.run} on {figures.dataset} version {figures.version}"
-    print_table(title, rows, columns=["split", "images", "error", "95 % interval"])
+    columns = ["split", "images", "error", "95 % interval", "with TTA"]
+    print_table(title, rows, columns=columns)
+
+
+def _tta(figures: FiguresView) -> str:
+    """Name the error with test-time augmentation and its interval; blank where there is none."""
+    error = figures.tta_error
+    return "" if error is None else f"{percent(error.value)} ({interval(error)})"
 
 
 def _print_findings(diagnosis: DiagnosisView) -> None:

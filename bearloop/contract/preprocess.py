@@ -12,13 +12,15 @@ IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 LEAST_SIZE = 8
 
+Resize = Literal["crop", "pad", "squish"]
+
 
 class Preprocess(Record):
     """How original bytes become the model's input, float32 [3, size, size]."""
 
     size: int = Field(default=224, ge=LEAST_SIZE, le=1024)
     """Side in pixels of the square input."""
-    resize: Literal["crop", "pad", "squish"] = "crop"
+    resize: Resize = "crop"
     """`crop`: the centre square; `pad`: all of it on black; `squish`: both sides to `size`."""
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD

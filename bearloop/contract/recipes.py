@@ -1,9 +1,10 @@
 """A recipe: the named training steps, each stage complete in itself."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.record import Record
@@ -28,6 +29,19 @@ class Augment(Record):
     p_lighting: float = Field(default=0.75, ge=0, le=1)
     min_scale: float = Field(default=0.75, gt=0, le=1)
     """Least share of the presized area that a random crop keeps; 1 crops nothing."""
+    padding: Literal["reflection", "border", "zeros"] = Field(
+        default="reflection", exclude_if=lambda padding: padding == "reflection"
+    )
+    """What is read beyond the edge: the picture mirrored, its last pixel, or black."""
+
+    @model_validator(mode="after")
+    def _zooms_upwards(self) -> Self:
+        if self.min_zoom > self.max_zoom:
+            raise ValueError(
+                f"min_zoom: {self.min_zoom} is above max_zoom, {self.max_zoom}: give both, the "
+                "smaller one first"
+            )
+        return self
 
 
 SIDE_ON = Augment()
@@ -42,6 +56,21 @@ NO_AUGMENT = Augment(
     p_lighting=0,
     min_scale=1,
 )
+PRESETS: Mapping[str, Augment] = {"side-on": SIDE_ON, "top-down": TOP_DOWN, "none": NO_AUGMENT}
+
+
+def preset(given: object) -> object:
+    """Return a preset's fields where its name is given, and anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    if given not in PRESETS:
+        raise ValueError(f"{given!r} is none of {', '.join(PRESETS)}, and no object of fields")
+    return dict(PRESETS[given])
+
+
+Preset = Literal["side-on", "top-down", "none"]
+AnyAugment = Annotated[Augment, BeforeValidator(preset, json_schema_input_type=Augment | Preset)]
+"""The random changes as an object, or a preset by its name."""
 
 
 class OneCycle(Record):
@@ -278,7 +307,7 @@ class Recipe(Record):
     """What the head sees of the feature map: its maxima beside its means, or the means alone. None:
     `concat`, or the one vector that a model without a feature map gives."""
     preprocess: Preprocess = Preprocess()
-    augment: Augment = SIDE_ON
+    augment: AnyAugment = SIDE_ON
     batch_size: int = Field(default=64, ge=2, le=4096)
     dropout: float = Field(default=0.5, ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1, le=256, exclude_if=lambda batches: batches == 1)

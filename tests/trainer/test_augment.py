@@ -11,7 +11,7 @@ from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, Augment
 from bearloop.preprocess import normalise
 from bearloop.transforms import warp_matrices
-from trainer.augment import augment
+from trainer.augment import augment, sample
 
 PLAIN = Preprocess(size=16, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
 """Output in the units of the input, so that a golden picture can be compared as it is."""
@@ -105,6 +105,21 @@ def test_a_warp_keeps_both_upright_edges_straight_and_widens_one_side() -> None:
     moved = corners @ warp_matrices(across, down)[0].T
     expected = [[-1.2, -1], [1.2, -1], [-0.8, 1], [0.8, 1]]
     np.testing.assert_allclose(moved[:, :2] / moved[:, 2:], expected)
+
+
+@pytest.mark.parametrize(
+    ("padding", "rows"), [("reflection", [2, 1, 0]), ("border", [0, 0, 0]), ("zeros", None)]
+)
+def test_beyond_the_edge_is_the_mirrored_picture_unless_asked_otherwise(
+    padding: str, rows: list[int] | None
+) -> None:
+    values = noise(1, 16).permute(0, 3, 1, 2).float()
+    # A window of 22 pixels' side over 16: three beyond each edge.
+    wider = torch.diag(torch.tensor([22 / 16, 22 / 16, 1.0]))[None]
+    out = sample(values, wider, 22, padding=padding)
+    torch.testing.assert_close(out[..., 3:19, 3:19], values, atol=1e-2, rtol=0)
+    beyond = torch.zeros(1, 3, 3, 16) if rows is None else values[:, :, rows]
+    torch.testing.assert_close(out[..., :3, 3:19], beyond, atol=1e-2, rtol=0)
 
 
 def test_lighting_is_fastais_in_logit_space() -> None:

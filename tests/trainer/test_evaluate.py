@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.preprocess import Preprocess, Resize
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, EvaluateStage
-from bearloop.preprocess import normalise, preprocess
+from bearloop.preprocess import normalise, preprocess, read_picture
 from bearloop.store import FolderStore, image_key
 from tests.trainer.versions import pictures, put_version, recipe
 from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
@@ -88,6 +88,31 @@ def test_the_model_sees_what_the_server_makes_of_the_original_bytes(prepared: Pr
     np.testing.assert_array_equal(seen, served)
 
 
+@pytest.mark.parametrize("resize", ["crop", "pad", "squish"])
+def test_an_endpoint_makes_of_a_wide_photo_what_validation_saw(
+    prepared: Prepared, tmp_path: Path, resize: Resize
+) -> None:
+    spec = Preprocess(size=24, resize=resize)
+    _, pixels = open_pixels(
+        prepared.store,
+        prepared.items,
+        evaluation=spec,
+        presize=32,
+        folder=tmp_path,
+        report=lambda *_: None,
+    )
+    seen = normalised(pixels.gather([0]), spec, device=CPU).numpy()[0]
+    wide = prepared.store.get(image_key(prepared.items[0].sha256))
+    assert read_picture(wide).size == (40, 32)
+    # What a bundle's card carries, read back.
+    carried = Preprocess.model_validate_json(spec.canonical())
+    np.testing.assert_array_equal(preprocess(wide, carried), seen)
+    others = {"crop", "pad", "squish"} - {resize}
+    for other in others:
+        wrong = preprocess(wide, carried.model_copy(update={"resize": other}))
+        assert np.abs(wrong - seen).max() > 0.1
+
+
 def test_every_value_of_a_pixel_is_normalised_alike() -> None:
     spec = Preprocess(size=16, mean=(0.1, 0.5, 0.9), std=(0.3, 0.225, 0.11))
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
@@ -151,6 +176,17 @@ def test_augmented_views_are_averaged_with_the_plain_one(prepared: Prepared) -> 
     np.testing.assert_allclose(mixed, 0.25 * plain + 0.75 * only, atol=1e-6)
     np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-5)
     assert np.abs(only - plain).max() > 1e-4
+
+
+def test_four_views_and_the_plain_one_are_the_lessons_mean_of_five(prepared: Prepared) -> None:
+    plain = softmax(prepared.logits(range(12)))
+    # One view's answer is the difference that it makes to a sum of so many.
+    sums = [views * prepared.tta(views=views, weight=0.0) for views in range(1, 5)]
+    single = np.diff([np.zeros_like(plain), *sums], axis=0)
+    lesson = EvaluateStage()
+    ours = prepared.tta(views=lesson.tta_views, weight=lesson.tta_plain_weight)
+    np.testing.assert_allclose(ours, np.mean([plain, *single], axis=0), atol=1e-6)
+    assert len(single) == 4
 
 
 def test_views_are_drawn_from_the_seed(prepared: Prepared) -> None:
