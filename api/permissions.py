@@ -46,6 +46,7 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /v1/projects/{project}/datasets": Role.viewer,
     "GET /v1/projects/{project}/datasets/{dataset}": Role.viewer,
     "GET /v1/projects/{project}/datasets/{dataset}/profile": Role.viewer,
+    "GET /v1/projects/{project}/datasets/{dataset}/contact-sheet.png": Role.viewer,
     "GET /v1/projects/{project}/datasets/{dataset}/classes": Role.viewer,
     "PATCH /v1/projects/{project}/datasets/{dataset}/classes/{class_id}": Role.trainer,
     "POST /v1/projects/{project}/datasets/{dataset}/classes/{class_id}/merge": Role.trainer,

@@ -7,12 +7,16 @@ from fastapi.responses import StreamingResponse
 
 from api.access import ForbiddenError, Trainer, UnauthorisedError, Viewer
 from api.allowed_sources import BadAddressError, ForbiddenAddressError
+from api.classes import UnknownClassError
 from api.database import Db
 from api.datasets.find import UnknownDatasetError, UnknownVersionError
+from api.datasets.images import MissingBytesError
+from api.datasets.schemas import DatasetName
 from api.errors import NotFoundError, responses
 from api.idempotency import IdempotentRoute
 from api.paging import Page
 from api.runs import events, files, recipe_store, records, resources, runs, trainable
+from api.runs.contact_sheets import AskedSheet, draw_contact_sheet
 from api.runs.runs import Asking
 from api.runs.schemas import (
     AskedRuns,
@@ -34,6 +38,7 @@ router = APIRouter(
 )
 RUNS = "/projects/{project}/runs"
 RECIPES = "/projects/{project}/recipes"
+SHEET = "/projects/{project}/datasets/{dataset}/contact-sheet.png"
 Number = Annotated[int, Path(alias="run", ge=1, le=2**31, description="The run's number.")]
 
 
@@ -194,3 +199,25 @@ def add_recipe(caller: Trainer, session: Db, *, recipe: Recipe) -> RecipeView:
     for each wrong field, with its value and the way out.
     """
     return recipe_store.add_recipe(session, caller, recipe)
+
+
+@router.get(
+    SHEET,
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "PNG."},
+        **responses(
+            UnknownDatasetError,
+            UnknownClassError,
+            MissingBytesError,
+            recipe_store.UnknownRecipeError,
+            recipe_store.WrongRecipeError,
+        ),
+    },
+)
+def show_contact_sheet(
+    caller: Viewer, session: Db, dataset: DatasetName, *, asked: AskedSheet, store: ProjectStore
+) -> Response:
+    """Draw pictures as they are stored, or with `recipe` as training shows them to the model."""
+    sheet = draw_contact_sheet(session, caller, dataset, asked=asked, store=store)
+    return Response(sheet, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

@@ -89,7 +89,7 @@ def profile(dataset: DatasetArgument, as_json: Json = False) -> None:
     if answer["width"]:
         sides = [f"{name} {_spread(answer[name])}" for name in ("width", "height")]
         said.print(f"pixels (least, median, most): {', '.join(sides)}", markup=False)
-    hint(f"bearloop freeze {dataset}")
+    hint(f"bearloop contact-sheet {dataset}, or bearloop freeze {dataset}")
 
 
 def freeze(dataset: DatasetArgument, as_json: Json = False) -> None:

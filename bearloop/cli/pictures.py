@@ -1,10 +1,43 @@
-"""How training pictures are changed, as the command line says it."""
+"""`contact-sheet`, and how the command line says what changes in training pictures."""
 
 import json
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from bearloop.cli.login import connect
+from bearloop.cli.output import Json, hint, print_json, said
 from bearloop.contract.recipes import PRESETS, Augment
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this page."""
+    app.command("contact-sheet")(contact_sheet)
+
+
+def contact_sheet(
+    dataset: Annotated[str, typer.Argument(help="The dataset's name.")],
+    *,
+    to: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("contact-sheet.png"),
+    recipe: Annotated[
+        str | None, typer.Option(help="As its training changes them; absent: as stored.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Most pictures.")] = 24,
+    class_name: Annotated[str | None, typer.Option("--class", help="Of this one only.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test.")] = None,
+    seed: Annotated[int, typer.Option(help="Another one: other pictures, other changes.")] = 42,
+    as_json: Json = False,
+) -> None:
+    """Draw pictures of a dataset as one PNG."""
+    asked = {"n": n, "class": class_name, "split": split, "seed": seed}
+    data = connect().datasets.contact_sheet(dataset, recipe=recipe, **asked)
+    to.write_bytes(data)
+    if as_json:
+        print_json({"file": str(to), "bytes": len(data)})
+        return
+    said.print(f"written: {to}", markup=False)
+    hint(f"bearloop train {dataset}" if recipe else f"bearloop freeze {dataset}")
 
 
 def augment_of(text: str) -> str | dict[str, object]:

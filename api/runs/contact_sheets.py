@@ -1,0 +1,154 @@
+"""A sheet of a dataset's pictures: as they are stored, or as a recipe's model is shown them."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, NamedTuple, cast
+
+from fastapi import Query
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from api.access import Caller
+from api.classes import find_class
+from api.datasets.find import find_dataset
+from api.datasets.images import read_content, read_thumbnail
+from api.runs.recipe_store import find_recipe
+from api.tables import Class, Dataset, DatasetImage
+from bearloop.contract.recipes import CacheStage, Recipe
+from bearloop.preprocess import read_picture, to_pixels
+from bearloop.sampling import change_pictures
+from bearloop.store import Store
+
+TILE: Final = 192
+"""Side in pixels of one picture's place, above the line that names its class."""
+LINE: Final = 20
+GAP: Final = 4
+COLUMNS: Final = 6
+
+
+class SheetQuery(BaseModel):
+    """Which pictures, and whether as stored or as a recipe changes them."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    recipe: str | None = Field(
+        default=None,
+        description="A recipe's name: the pictures after its training transforms. Absent: as "
+        "they are stored.",
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2**31 - 1, description="Of the choice, and of the recipe's changes."
+    )
+    n: int = Field(default=24, ge=1, le=60, description="Most pictures.")
+    class_name: str | None = Field(default=None, alias="class", description="Of this class only.")
+    split: Literal["train", "valid", "test"] | None = Field(
+        default=None, description="Of this split only."
+    )
+
+
+AskedSheet = Annotated[SheetQuery, Query()]
+
+
+class _Tile(NamedTuple):
+    picture: Image.Image
+    title: str
+
+
+Chosen = tuple[DatasetImage, str | None]
+
+
+def draw_contact_sheet(
+    session: Session, caller: Caller, dataset: str, *, asked: SheetQuery, store: Store
+) -> bytes:
+    """Return the sheet as PNG; equal questions to equal datasets give equal sheets."""
+    found = find_dataset(session, caller, dataset)
+    recipe = None if asked.recipe is None else find_recipe(session, caller, asked.recipe)
+    chosen = _choose(session, found, asked)
+    if recipe is None:
+        pictures = [_stored(image, store) for image, _ in chosen]
+    else:
+        pictures = _changed(session, chosen, recipe=recipe, seed=asked.seed, store=store)
+    titles = [name or "(conflict)" for _, name in chosen]
+    return _drawn([_Tile(*tile) for tile in zip(pictures, titles, strict=True)])
+
+
+def _choose(session: Session, dataset: Dataset, asked: SheetQuery) -> Sequence[Chosen]:
+    """Take what follows a place that the seed names in the order of sha256, which is random."""
+    start = hashlib.sha256(str(asked.seed).encode()).hexdigest()
+    query = _matching(session, dataset, asked).order_by(DatasetImage.sha256)
+    after = session.execute(query.where(DatasetImage.sha256 >= start).limit(asked.n)).all()
+    lacking = asked.n - len(after)
+    first = session.execute(query.where(DatasetImage.sha256 < start).limit(lacking)).all()
+    return [(image, name) for image, name in (*after, *first)]
+
+
+def _matching(
+    session: Session, dataset: Dataset, asked: SheetQuery
+) -> Select[DatasetImage, str | None]:
+    query = (
+        select(DatasetImage, Class.name)
+        .join(Class, Class.id == DatasetImage.class_id, isouter=True)
+        .where(DatasetImage.dataset_id == dataset.id, DatasetImage.removed.is_(False))
+    )
+    if asked.class_name is not None:
+        wanted = find_class(session, dataset.id, asked.class_name)
+        query = query.where(DatasetImage.class_id == wanted.id)
+    if asked.split is not None:
+        query = query.where(DatasetImage.split == asked.split)
+    return cast("Select[DatasetImage, str | None]", query)
+
+
+def _stored(image: DatasetImage, store: Store) -> Image.Image:
+    data, _ = read_thumbnail(image, store)
+    return read_picture(data)
+
+
+def _changed(
+    session: Session, chosen: Sequence[Chosen], *, recipe: Recipe, seed: int, store: Store
+) -> list[Image.Image]:
+    """Presize and change the originals as the trainer does in a step of this seed."""
+    presize = next(stage.presize for stage in recipe.stages if isinstance(stage, CacheStage))
+    spec = recipe.preprocess.model_copy(update={"size": presize})
+    changed = change_pictures(
+        (to_pixels(read_picture(read_content(session, i, store)[0]), spec) for i, _ in chosen),
+        recipe.augment,
+        count=len(chosen),
+        size=recipe.preprocess.size,
+        seed=seed,
+    )
+    return [Image.fromarray(pixels) for pixels in changed]
+
+
+def _drawn(tiles: Sequence[_Tile]) -> bytes:
+    columns = min(COLUMNS, len(tiles)) or 1
+    rows = -(-len(tiles) // columns) or 1
+    width, height = TILE + GAP, TILE + LINE + GAP
+    sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(LINE * 0.65)
+    for place, tile in enumerate(tiles):
+        left, top = GAP + place % columns * width, GAP + place // columns * height
+        shown = _within_tile(tile.picture)
+        sheet.paste(shown, (left + (TILE - shown.width) // 2, top + (TILE - shown.height) // 2))
+        pen.text((left, top + TILE + 2), _fitting(tile.title, font), fill="black", font=font)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _within_tile(picture: Image.Image) -> Image.Image:
+    """Scale down what is larger than its place, or up what is much smaller, all of it shown."""
+    side = max(picture.size)
+    if TILE / 2 < side <= TILE:
+        return picture
+    # A small picture's pixels stay pixels.
+    way = Image.Resampling.BILINEAR if side > TILE else Image.Resampling.NEAREST
+    return ImageOps.contain(picture, (TILE, TILE), way)
+
+
+def _fitting(title: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Cut a title that is wider than its picture."""
+    if font.getlength(title) <= TILE:
+        return title
+    return _fitting(title.removesuffix("…")[:-1] + "…", font)

@@ -1,0 +1,91 @@
+"""The contact sheet: pictures as stored, and as a recipe's training shows them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from api.database import Database
+from api.runs.contact_sheets import GAP, TILE
+from api.runs.named_recipes import FROM_SCRATCH
+from bearloop.store import FolderStore
+from tests.api.imports.jobs import Worker, make_bears
+
+COLOURS = {"black": (20, 20, 30), "grizzly": (150, 90, 40)}
+
+
+@pytest.fixture
+def sheet(client: TestClient, database: Database, store: FolderStore, tmp_path: Path) -> str:
+    """Four pictures of two classes, imported; the sheet's path."""
+    for name, colour in COLOURS.items():
+        (tmp_path / "bears" / name).mkdir(parents=True)
+        for number in range(2):
+            noise = np.random.default_rng([number, *colour]).integers(0, 60, (90, 120, 3))
+            picture = Image.fromarray((noise + colour).astype(np.uint8))
+            picture.save(tmp_path / "bears" / name / f"{number}.png")
+    bears = make_bears(client)
+    client.post(f"{bears}/imports", json={"kind": "folder", "uri": (tmp_path / "bears").as_uri()})
+    Worker(database, store).work()
+    return f"{bears}/contact-sheet.png"
+
+
+def drawn(client: TestClient, path: str, **asked: object) -> np.ndarray:
+    answer = client.get(path, params=asked)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/png"
+    return np.asarray(Image.open(io.BytesIO(answer.content)))
+
+
+def test_stored_pictures_are_shown_whole_and_the_same_again(client: TestClient, sheet: str) -> None:
+    shown = drawn(client, sheet)
+    assert shown.shape[1] == 4 * (TILE + GAP) + GAP
+    np.testing.assert_array_equal(shown, drawn(client, sheet))
+    middle = shown[GAP + TILE // 2, GAP + TILE // 2 :: TILE + GAP]
+    dark = sorted(int(pixel.mean()) for pixel in middle)
+    assert dark[1] < 100 < dark[2]
+    # A wide picture leaves white above it.
+    assert (shown[GAP + 2, GAP : GAP + TILE] == 255).all()
+
+
+def test_class_split_and_number_choose(client: TestClient, sheet: str) -> None:
+    black = drawn(client, sheet, **{"class": "black"})
+    assert black.shape[1] == 2 * (TILE + GAP) + GAP
+    assert black[GAP + TILE // 2, GAP + TILE // 2].mean() < 100
+    assert drawn(client, sheet, n=1).shape[1] == TILE + GAP + GAP
+    assert (drawn(client, sheet, split="valid") == 255).all()
+    client.post(f"{sheet.rpartition('/')[0]}/versions")
+    assert drawn(client, sheet, split="train").shape[1] > TILE
+
+
+def test_a_recipe_changes_the_pictures_as_the_seed_says(client: TestClient, sheet: str) -> None:
+    changed = drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=1)
+    np.testing.assert_array_equal(changed, drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=1))
+    other = drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=2)
+    assert (changed != other).any()
+    # The model's input is square: nothing is white but the lines between and the names.
+    assert (changed[GAP : GAP + TILE, GAP : GAP + TILE] < 255).all()
+    assert (changed != drawn(client, sheet, seed=1)).any()
+
+
+def test_what_is_not_there_is_named(client: TestClient, sheet: str) -> None:
+    wrong = {
+        "recipe=none-such": (422, "unknown_recipe"),
+        "class=polar": (404, "unknown_class"),
+        "split=both": (422, "malformed"),
+        "n=61": (422, "malformed"),
+        "colour=red": (422, "malformed"),
+    }
+    for query, expected in wrong.items():
+        answer = client.get(f"{sheet}?{query}")
+        assert (answer.status_code, answer.json()["code"]) == expected, query
+    assert client.get(sheet.replace("bears", "birds")).json()["code"] == "unknown_dataset"
+
+
+def test_a_long_name_is_cut_to_its_picture(client: TestClient, sheet: str) -> None:
+    bears = sheet.rpartition("/")[0]
+    first = client.get(f"{bears}/classes").json()["items"][0]["id"]
+    client.patch(f"{bears}/classes/{first}", json={"name": "bear " * 30 + "black"})
+    assert drawn(client, sheet).shape[1] == 4 * (TILE + GAP) + GAP
