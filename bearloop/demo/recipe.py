@@ -17,7 +17,8 @@ DIGITS_RECIPE = Recipe(
     precision="fp32",
     stages=(
         CacheStage(presize=32),
-        FitStage(name="whole", epochs=6, lr=3e-3),
-        EvaluateStage(folds=3),
+        # Not smoothed, clean labels trained a worse model than the planted ones did (three seeds).
+        FitStage(name="whole", epochs=9, lr=3e-3, label_smoothing=0.1),
+        EvaluateStage(folds=2),
     ),
 )
