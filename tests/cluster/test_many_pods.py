@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from bearloop.client import Client
+from bearloop.contract.recipes import NO_AUGMENT, FitStage, Recipe
 from tests.cluster.rig import Release, until
 from tests.life.pictures import recipe
 from tests.life.story import Trained, await_run
 
 
 def test_two_pods_agree_with_one(release: Release, client: Client, imported: Trained) -> None:
-    whole = recipe(epochs=2).model_dump(mode="json")
+    whole = undrawn(recipe(epochs=2)).model_dump(mode="json")
     asked: dict[str, Any] = {"recipe": whole, "seed": 7, "device": "cpu"}
     version = imported.version.number
     (one,) = client.runs.start(imported.dataset, version, **asked)
@@ -37,8 +38,14 @@ def test_two_pods_agree_with_one(release: Release, client: Client, imported: Tra
     ]
     losses = [[point["loss"] for point in curve["steps"]] for curve in curves]
     assert len(losses[0]) == len(losses[1]), "as many steps"
-    # BatchNorm sees its own pod's half of a batch, so the losses are near and not equal.
-    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.25)
-    assert sum(losses[1]) / len(losses[1]) == pytest.approx(
-        sum(losses[0]) / len(losses[0]), rel=0.25
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-4)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+def undrawn(recipe: Recipe) -> Recipe:
+    """Leave out what each process draws for its own share, at a rate that keeps rounding small."""
+    stages = tuple(
+        stage.model_copy(update={"lr": 1e-5}) if isinstance(stage, FitStage) else stage
+        for stage in recipe.stages
     )
+    return recipe.model_copy(update={"augment": NO_AUGMENT, "dropout": 0.0, "stages": stages})
