@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bearloop.mlflow_pages import VIEW, run_place
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -152,9 +154,7 @@ def model_name(project: str, dataset: str) -> str:
 
 def run_page(url: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run's page in MLflow's pages."""
-    # Without the view's name, MLflow's pages open as those of GenAI, whatever the experiment's tag.
-    view = "workflowType=machine_learning"
-    return f"{url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?{view}"
+    return f"{url.rstrip('/')}/{run_place(experiment_id, run_id)}{VIEW}"
 
 
 def _short(error: Any) -> str:

@@ -12,13 +12,12 @@ from bearloop.contract.report import SplitFigures, Summary
 from bearloop.contract.runs import Curves, RunSpec
 from bearloop.diagnosis import Finding, diagnose
 from bearloop.intervals import in_words
+from bearloop.mlflow_pages import VIEW
 
 MOST_PAIRS: Final = 8
 """Confused pairs that the note lists; the table beside it has all."""
 TABLES: Final = "tables"
 PLOTS: Final = "plots"
-VIEW: Final = "?workflowType=machine_learning"
-"""Without it MLflow's pages open as those of GenAI."""
 
 
 @dataclass(frozen=True)

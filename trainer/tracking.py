@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bearloop.contract.report import Metric, Summary
 from bearloop.contract.runs import Cost, Curves, EpochPoint, RunSpec, StepPoint
+from bearloop.mlflow_pages import run_place
 from trainer.page import PLOTS, TABLES, Page
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ def _address() -> str:
 
 
 def _page(found: "LoggedRun") -> Page:
-    place = f"#/experiments/{found.info.experiment_id}/runs/{found.info.run_id}"
+    place = run_place(found.info.experiment_id, found.info.run_id)
     return Page(address=place, tags=dict(found.data.tags))
 
 

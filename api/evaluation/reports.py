@@ -14,7 +14,7 @@ from api.evaluation.noise import OutOfFold
 from api.paging import after_number
 from api.runs.runs import find_run
 from api.tables import Class, Dataset, Run, Version
-from bearloop.contract.report import ReportRow, SplitName, Summary
+from bearloop.contract.report import ReportRow, SplitFigures, SplitName, Summary
 from bearloop.report_file import read_columns, read_page, read_split_page
 from bearloop.store import Store
 
@@ -80,10 +80,8 @@ def class_names(session: Session, dataset_id: int) -> dict[int, str]:
     return {row.id: row.name for row in rows}
 
 
-def confusion_matrix(
-    report: RunReport, split: SplitName | None
-) -> tuple[SplitName, tuple[tuple[int, ...], ...]]:
-    """Return the matrix of the split, or of the one that counts; raises NoSuchSplitError."""
+def figures_of(report: RunReport, split: SplitName | None) -> tuple[SplitName, SplitFigures]:
+    """Return the figures of the split, or of the one that counts; raises NoSuchSplitError."""
     chosen = split or measured_split(report.summary)
     figures = report.summary.splits.get(chosen)
     if figures is None:
@@ -94,7 +92,7 @@ def confusion_matrix(
             value=chosen,
             way_out=f"ask for one of: {held}" if held else "give the dataset a valid share",
         )
-    return chosen, figures.confusion
+    return chosen, figures
 
 
 def measured_split(summary: Summary) -> SplitName:

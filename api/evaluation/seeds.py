@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.evaluation.reports import NoSuchSplitError, RunReport
+from api.evaluation.reports import RunReport, figures_of
 from api.tables import Report, Run
 from bearloop.contract.report import Metric, SplitName, Summary
 from bearloop.spread import seeds_apart
@@ -25,13 +25,7 @@ def errors_by_seed(session: Session, report: RunReport, split: SplitName) -> lis
 
     Raises NoSuchSplitError where the run itself measured no image of the split.
     """
-    if split not in report.summary.splits:
-        raise NoSuchSplitError(
-            f"run {report.run.number} measured no image of the split {split!r}",
-            field="split",
-            value=split,
-            way_out=f"ask for one of: {', '.join(report.summary.splits)}",
-        )
+    figures_of(report, split)
     rows = session.execute(
         select(Run.number, Run.seed, Report.summary)
         .join(Report, Report.run_id == Run.id)

@@ -10,10 +10,9 @@ from api.evaluation.comparison import Paired
 from api.evaluation.noise import ClassNoise, class_noise
 from api.evaluation.reports import (
     RunReport,
-    confusion_matrix,
+    figures_of,
     find_report,
     image_rows,
-    measured_split,
     out_of_fold,
 )
 from api.evaluation.schemas import (
@@ -81,10 +80,9 @@ def show_confusion(
 ) -> ConfusionView:
     """Show the confusion matrix of a split."""
     report = find_report(session, caller, run)
-    chosen, matrix = confusion_matrix(report, split)
-    return ConfusionView(
-        run=run, split=chosen, classes=_class_list(report), matrix=[list(row) for row in matrix]
-    )
+    chosen, figures = figures_of(report, split)
+    matrix = [list(row) for row in figures.confusion]
+    return ConfusionView(run=run, split=chosen, classes=_class_list(report), matrix=matrix)
 
 
 def show_most_confused(
@@ -92,7 +90,8 @@ def show_most_confused(
 ) -> MostConfused:
     """Show the pairs of classes that are confused `least` times or more."""
     report = find_report(session, caller, run)
-    chosen, matrix = confusion_matrix(report, split)
+    chosen, figures = figures_of(report, split)
+    matrix = figures.confusion
     totals = dict(zip(report.summary.classes, map(sum, matrix), strict=True))
     pairs = [
         ConfusedPair(
@@ -143,7 +142,7 @@ def show_spread(
 ) -> SpreadView:
     """Show how far the seeds of the run's version and recipe lie apart."""
     report = find_report(session, caller, run)
-    chosen = split or measured_split(report.summary)
+    chosen, _ = figures_of(report, split)
     seeds = errors_by_seed(session, report, chosen)
     spread = spread_of([one.error.value for one in seeds])
     shown = [SeedView(**one._asdict()) for one in seeds]

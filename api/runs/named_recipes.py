@@ -17,7 +17,7 @@ from bearloop.contract.recipes import (
 FINE_TUNE_LR = 2e-3
 """fastai's `fine_tune(base_lr=2e-3, pct_start=0.3, div=5.0)`; but two frozen epochs, batches of 32
 and a body at a tenth of the head's rate, not a hundredth: on the lesson's bears (resnet18, seed 1)
-4 of 96 pictures wrong, not 6. docs/measurements.md has the other seeds."""
+4 of 96 pictures wrong, not 6, by the code of then. docs/measurements.md has today's figures."""
 
 
 def _at_size(size: int | None, *, epochs: tuple[int, int]) -> tuple[FitStage, FitStage]:

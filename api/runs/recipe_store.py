@@ -87,32 +87,28 @@ def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
 
 def show_recipe(session: Session, caller: Caller, name: str) -> RecipeView:
     """Show the recipe of this name; raises NoSuchRecipeError."""
-    if name in NAMED:
-        return RecipeView.of(NAMED[name], own=False)
-    row = session.get(RecipeRow, (caller.project_id, name))
-    if row is None:
+    found = _look_up(session, caller, name)
+    if found is None:
         raise NoSuchRecipeError(
             f"there is no recipe {name!r}",
             field="recipe",
             value=name,
             way_out="GET …/recipes lists them",
         )
-    return RecipeView.of(_read(row.body), own=True)
+    return RecipeView.of(found, own=name not in NAMED)
 
 
 def find_recipe(session: Session, caller: Caller, name: str) -> Recipe:
     """Return the recipe of this name; raises UnknownRecipeError."""
-    if name in NAMED:
-        return NAMED[name]
-    row = session.get(RecipeRow, (caller.project_id, name))
-    if row is None:
+    found = _look_up(session, caller, name)
+    if found is None:
         raise UnknownRecipeError(
             f"there is no recipe {name!r}",
             field="recipe",
             value=name,
             way_out=f"take {' or '.join(NAMED)}, one that GET …/recipes lists, or give the steps",
         )
-    return _read(row.body)
+    return found
 
 
 def checked(recipe: Recipe) -> Recipe:
@@ -130,6 +126,14 @@ def checked_changes(recipe: Recipe, changes: Changes) -> Recipe:
         return checked(changed(recipe, changes))
     except BrokenRecipeError as error:
         raise _wrong(error) from error
+
+
+def _look_up(session: Session, caller: Caller, name: str) -> Recipe | None:
+    """Return bearloop's own recipe of this name, or the project's."""
+    if name in NAMED:
+        return NAMED[name]
+    row = session.get(RecipeRow, (caller.project_id, name))
+    return None if row is None else _read(row.body)
 
 
 def _read(body: object) -> Recipe:

@@ -28,6 +28,7 @@ PURE_FILES = {
     "bearloop/confusion.py",
     "bearloop/diagnosis.py",
     "bearloop/intervals.py",
+    "bearloop/mlflow_pages.py",
     "bearloop/spread.py",
     "bearloop/transforms.py",
     "api/ways_out.py",
