@@ -2,10 +2,11 @@
 
 import base64
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -134,13 +135,24 @@ def calling(
     kept: bool = False,
     headers: dict[str, str] | None = None,
 ) -> Iterator[Caller]:
-    """POST the picture from now on, so many at once, on connections that are kept or not."""
+    """POST the picture from now on, so many at once, on connections that are kept or not.
+
+    The nodes hear of a new Service up to a second after its first pod is ready: not before that.
+    """
+    until(lambda: _takes_connections(url), f"{url} takes connections")
     how = {"url": url, "count": count, "kept": kept, "headers": headers or {}}
     caller = Caller({**how, "picture": base64.b64encode(picture).decode()})
     try:
         yield caller
     finally:
         caller.kill()
+
+
+def _takes_connections(url: str) -> bool:
+    asked = httpx.URL(url)
+    with suppress(OSError), socket.create_connection((asked.host, asked.port or 80), timeout=5):
+        return True
+    return False
 
 
 @contextmanager
