@@ -176,13 +176,15 @@ def _too_many(course: _Course, error: Metric) -> Finding | None:
     ):
         since = last.epoch - best.epoch
         epochs = best.epoch - stage[0].epoch + 1
-        if since >= FEW_EPOCHS and last.train_loss < best.train_loss and rose(best, last, error):
+        # The lowest, not the last: at a flat rate the loss of any one epoch may bounce.
+        lowest = min(point.train_loss for point in stage if point.epoch >= best.epoch)
+        if since >= FEW_EPOCHS and lowest < best.train_loss and rose(best, last, error):
             return Finding(
                 code="too_many_epochs",
                 evidence=f"since epoch {best.epoch} the valid loss went from {best.valid_loss:.3g} "
                 f"to {last.valid_loss:.3g} and the error from {best.error_rate:.1%} to "
                 f"{last.error_rate:.1%}, while the training loss fell from {best.train_loss:.3g} "
-                f"to {last.train_loss:.3g}",
+                f"to {lowest:.3g}",
                 way_out=f"train the stage {last.stage!r} for about {epochs} "
                 f"epoch{'s' * (epochs > 1)}, or augment more, or add images",
                 epochs=epochs,

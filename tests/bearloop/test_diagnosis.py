@@ -142,6 +142,13 @@ def test_the_epochs_proposed_are_those_of_the_last_stage() -> None:
     assert (finding.code, finding.epochs) == ("too_many_epochs", 1)
 
 
+def test_a_training_loss_that_bounces_in_the_last_epoch_hides_nothing() -> None:
+    bounced = [(0.9, 0.6, 0.2), (0.5, 0.4, 0.1), (0.3, 0.5, 0.2), (0.1, 0.6, 0.2), (0.6, 0.7, 0.2)]
+    (finding,) = found_in(curves(bounced))
+    assert finding.code == "too_many_epochs"
+    assert "the training loss fell from 0.5 to 0.1" in finding.evidence
+
+
 def test_an_error_that_rises_by_chance_is_no_finding_and_one_beyond_chance_is() -> None:
     def risen(last: float) -> Epochs:
         errors = (0.2, 0.1, 0.11, 0.12, last)
