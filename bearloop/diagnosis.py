@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from bearloop.contract.record import Record
 from bearloop.contract.report import Metric
-from bearloop.contract.runs import Curves, EpochPoint
+from bearloop.contract.runs import Curves, MeasuredEpoch, measured_epochs
 from bearloop.intervals import Z_95
 
 EXPLODED: Final = 5.0
@@ -54,6 +54,7 @@ class _Course(NamedTuple):
     """How the losses went."""
 
     curves: Curves
+    epochs: list[MeasuredEpoch]
     guessing: float
     """Loss of a model that knows nothing."""
     began: float
@@ -62,8 +63,8 @@ class _Course(NamedTuple):
     """Training loss of the last epoch."""
 
     @property
-    def last(self) -> EpochPoint:
-        return self.curves.epochs[-1]
+    def last(self) -> MeasuredEpoch:
+        return self.epochs[-1]
 
     @property
     def fell(self) -> float:
@@ -81,11 +82,11 @@ def diagnose(curves: Curves, *, classes: int, error: Metric) -> tuple[Finding, .
 
     `error` is that of the valid images by the model that the run ended with.
     """
-    curves = _up_to_kept(curves)
-    if not curves.epochs or not curves.steps:
+    epochs = _lasting(curves)
+    if not epochs or not curves.steps:
         return ()
     small = too_small(error)
-    course = _of_course(_course(curves, classes), error)
+    course = _of_course(_course(curves, epochs, classes), error)
     return (*course, *(() if small is None else (small,)))
 
 
@@ -105,23 +106,25 @@ def too_small(error: Metric) -> Finding | None:
     )
 
 
-def _up_to_kept(curves: Curves) -> Curves:
+def _lasting(curves: Curves) -> list[MeasuredEpoch]:
     """Leave out the epochs that a stage only waited in, and whose weights it threw away."""
     kept = curves.kept
-    lasting = [
-        point for point in curves.epochs if point.epoch <= kept.get(point.stage, point.epoch)
+    return [
+        point
+        for point in measured_epochs(curves)
+        if point.epoch <= kept.get(point.stage, point.epoch)
     ]
-    return curves.model_copy(update={"epochs": tuple(lasting)})
 
 
-def _course(curves: Curves, classes: int) -> _Course:
+def _course(curves: Curves, epochs: list[MeasuredEpoch], classes: int) -> _Course:
     first = [step.loss for step in curves.steps[:BEGINNING]]
     first = first[: max(1, len(curves.steps) // 4)]
     return _Course(
         curves=curves,
+        epochs=epochs,
         guessing=log(max(2, classes)),
         began=sum(first) / len(first),
-        ended=curves.epochs[-1].train_loss,
+        ended=epochs[-1].train_loss,
     )
 
 
@@ -134,8 +137,8 @@ def _of_course(course: _Course, error: Metric) -> Iterator[Finding]:
 
 def _too_high(course: _Course) -> Finding | None:
     """Losses that explode, in a run that never came back from it."""
-    highest = max(point.valid_loss for point in course.curves.epochs)
-    trained = max(point.train_loss for point in course.curves.epochs)
+    highest = max(point.valid_loss for point in course.epochs)
+    trained = max(point.train_loss for point in course.epochs)
     thrown = highest > EXPLODED * course.guessing or trained > RAN_AWAY * course.began
     came_back = course.last.valid_loss < course.guessing and course.fell >= CREEPS
     if not thrown or came_back:
@@ -151,13 +154,13 @@ def _too_high(course: _Course) -> Finding | None:
 
 def _too_low(course: _Course) -> Finding | None:
     """A loss that creeps, after epochs enough to tell."""
-    if len(course.curves.epochs) < FEW_EPOCHS or course.fell >= CREEPS:
+    if len(course.epochs) < FEW_EPOCHS or course.fell >= CREEPS:
         return None
     if course.last.valid_loss < FAR_FROM_DONE * course.guessing:
         return None
     return Finding(
         code="lr_too_low",
-        evidence=f"in {len(course.curves.epochs)} epochs the training loss fell from "
+        evidence=f"in {len(course.epochs)} epochs the training loss fell from "
         f"{course.began:.3g} to {course.ended:.3g} only, and the valid loss is "
         f"{course.last.valid_loss:.3g}, where guessing has {course.guessing:.2f}, "
         f"at a rate of {course.rate:.2g}",
@@ -169,7 +172,7 @@ def _too_low(course: _Course) -> Finding | None:
 def _too_many(course: _Course, error: Metric) -> Finding | None:
     """A valid loss or an error that rose again while the training loss went on falling."""
     last = course.last
-    stage = [point for point in course.curves.epochs if point.stage == last.stage]
+    stage = [point for point in course.epochs if point.stage == last.stage]
     for best, rose in (
         (min(stage, key=lambda point: point.valid_loss), _loss_rose),
         (min(stage, key=lambda point: point.error_rate), _error_rose),
@@ -192,12 +195,12 @@ def _too_many(course: _Course, error: Metric) -> Finding | None:
     return None
 
 
-def _loss_rose(best: EpochPoint, last: EpochPoint, _error: Metric) -> bool:
+def _loss_rose(best: MeasuredEpoch, last: MeasuredEpoch, _error: Metric) -> bool:
     # As long as the error falls, a model that is surer of its mistakes is still the better one.
     return last.valid_loss > (1 + RISEN) * best.valid_loss and last.error_rate >= best.error_rate
 
 
-def _error_rose(best: EpochPoint, last: EpochPoint, error: Metric) -> bool:
+def _error_rose(best: MeasuredEpoch, last: MeasuredEpoch, error: Metric) -> bool:
     # The best of many epochs is lucky: it takes two standard errors to be more than that.
     spread = sqrt(last.error_rate * (1 - last.error_rate) / error.n)
     return last.error_rate > best.error_rate + 2 * spread
@@ -205,7 +208,7 @@ def _error_rose(best: EpochPoint, last: EpochPoint, error: Metric) -> bool:
 
 def _too_few(course: _Course) -> Finding | None:
     """A valid loss that was still falling, and below the training loss or far from done."""
-    last, epochs = course.last, course.curves.epochs
+    last, epochs = course.last, course.epochs
     if last.train_loss <= last.valid_loss < FAR_FROM_DONE * course.guessing:
         return None
     falls = [1 - after.valid_loss / before.valid_loss for before, after in pairwise(epochs)][-2:]

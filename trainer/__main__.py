@@ -19,7 +19,7 @@ from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
 from trainer.cost import Meter, cost_of
-from trainer.data import labelled, load_items
+from trainer.data import load_items, taught
 from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
 from trainer.export import export_bundle
@@ -157,7 +157,7 @@ def _begin(
     cache, _ = check_stages(spec.recipe)
     check_precision(spec, device)
     items = load_items(store, spec)
-    ranks.check_batches(spec, pictures=len(labelled(items, "train")[0]))
+    ranks.check_batches(spec, pictures=len(taught(items, spec.recipe)[0]))
     weights = load_weights(spec.recipe)
     model = new_model(spec, device, weights=weights)
     checkpoints = Checkpoints(store, spec)

@@ -68,7 +68,7 @@ class FitState(BaseModel):
         self.seconds = seconds
 
     def end_epoch(self, point: EpochPoint) -> None:
-        """Note one validated epoch and stand before the next."""
+        """Note one epoch and stand before the next."""
         self.epochs.append(point)
         self.epoch += 1
         self.trained += self.pictures

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bearloop.contract.manifest import ManifestRow, manifest_digest
+from bearloop.contract.recipes import Recipe
 from bearloop.contract.report import SplitName
 from bearloop.contract.runs import RunSpec
 from bearloop.manifest_file import read_manifest
 from bearloop.store import MissingObjectError, Store
 from trainer.errors import InputError
+
+Labelled = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows of the items, and the index of each one's class."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,24 @@ def check_items(items: Iterable[Item], names: list[str]) -> None:
         _check_split(split, [names[i] for i in range(len(names)) if not counts[split, i]])
 
 
-def labelled(
-    items: Sequence[Item], split: SplitName
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return rows and labels of the labelled images of one split: a conflict is in none."""
+def taught(items: Sequence[Item], recipe: Recipe) -> Labelled:
+    """Return rows and labels of the images that a run learns from."""
+    if recipe.train_on == "all":
+        return labelled(items, "train", "valid", "test")
+    return labelled(items, "train")
+
+
+def held_out(items: Sequence[Item], recipe: Recipe) -> Labelled | None:
+    """Return rows and labels of the images that each epoch is measured on; None: it is on none."""
+    return None if recipe.train_on == "all" else labelled(items, "valid")
+
+
+def labelled(items: Sequence[Item], *splits: SplitName) -> Labelled:
+    """Return rows and labels of the labelled images of some splits: a conflict is in none."""
     pairs = [
         (row, item.label)
         for row, item in enumerate(items)
-        if item.split == split and item.label is not None
+        if item.split in splits and item.label is not None
     ]
     table = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
 from trainer.augment import augment
-from trainer.data import labelled
+from trainer.data import held_out, taught
 from trainer.evaluate import NonFiniteError, exact_arithmetic, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
@@ -38,9 +38,9 @@ class Activations:
     """What the head sees of the pictures, float32 [n, features]."""
 
     train: tuple[Floats, ...]
-    """One array for each view, in the order of the labelled train images."""
-    valid: Floats
-    """In the order of the labelled valid images."""
+    """One array for each view, in the order of the images that are learnt from."""
+    valid: Floats | None
+    """In the order of the labelled valid images; None where those are learnt from too."""
 
     def view(self, epoch: int) -> "View":
         """Return what epoch `epoch` (from 0) of a stage learns from."""
@@ -66,12 +66,12 @@ def activations(
     A pass that is interrupted is begun anew, all but the views that it finished.
     """
     recipe = run.spec.recipe.during(stage)
-    (train, _), (valid, _) = labelled(run.items, "train"), labelled(run.items, "valid")
+    train, apart = _rows(run)
     place = folder / FOLDER / _name(run, model, recipe=recipe, feeding=feeding)
     place.mkdir(parents=True, exist_ok=True)
     count = feeding.views
     views = [f"train-{view}" for view in range(count)]
-    rows = {**dict.fromkeys(views, train), "valid": valid}
+    rows = {**dict.fromkeys(views, train), **({} if apart is None else {"valid": apart})}
     with run.ranks.first_of_node_first():
         missing = [name for name in rows if not (place / f"{name}.npy").exists()]
         started, total = time.monotonic(), sum(len(rows[name]) for name in missing)
@@ -82,7 +82,8 @@ def activations(
         if missing:
             log.info("features of %d pictures in %.1f s", total, time.monotonic() - started)
     return Activations(
-        tuple(_read(place / f"{name}.npy") for name in views), _read(place / "valid.npy")
+        tuple(_read(place / f"{name}.npy") for name in views),
+        None if apart is None else _read(place / "valid.npy"),
     )
 
 
@@ -109,6 +110,12 @@ class _Part:
     """Told rows and the batch's number, answers normalised pictures."""
 
 
+def _rows(run: Run) -> tuple[Rows, Rows | None]:
+    """Return the rows that are learnt from, and those that are held out."""
+    (train, _), apart = taught(run.items, run.spec.recipe), held_out(run.items, run.spec.recipe)
+    return train, None if apart is None else apart[0]
+
+
 def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage) -> str:
     digest = hashlib.sha256()
     for key, tensor in model.state_dict().items():
@@ -121,9 +128,9 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]
     digest.update(repr(decided).encode())
-    for split in ("train", "valid"):
-        rows, _ = labelled(run.items, split)
-        digest.update("".join(run.items[row].sha256 for row in rows).encode() + b"|")
+    for rows in _rows(run):
+        shas = () if rows is None else (run.items[row].sha256 for row in rows)
+        digest.update("".join(shas).encode() + b"|")
     return digest.hexdigest()[:32]
 
 

@@ -17,7 +17,7 @@ from bearloop.contract.runs import NO_CURVES, Curves, EpochPoint, LrFind
 from bearloop.intervals import wilson
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
-from trainer.data import labelled
+from trainer.data import held_out, taught
 from trainer.errors import InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
 from trainer.features import Activations, activations, head_logits
@@ -192,7 +192,7 @@ def _fit_stage(run: Run, now: _Learning) -> None:
             epoch=len(state.epochs) + 1,
             train_loss=state.loss_sum / state.pictures,
             valid_loss=valid_loss,
-            error_rate=error.value,
+            error_rate=None if error is None else error.value,
             error=error,
             seconds=time.monotonic() - started,
         )
@@ -230,7 +230,7 @@ def _end_with_best(run: Run, now: _Learning) -> None:
 def _train(run: Run, now: _Learning, started: float) -> None:
     """Train what is left of the running epoch."""
     state = now.state
-    rows, labels = labelled(run.items, "train")
+    rows, labels = taught(run.items, run.spec.recipe)
     recipe = run.spec.recipe.during(now.stage)
     if now.known is None:
         lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
@@ -248,9 +248,15 @@ def _train(run: Run, now: _Learning, started: float) -> None:
             _leave_if_asked(run, now)
 
 
-def _validate(run: Run, now: _Learning) -> tuple[float, Metric]:
-    """Return mean loss and error of the valid images, in fp32, at the stage's size."""
-    rows, labels = labelled(run.items, "valid")
+def _validate(run: Run, now: _Learning) -> tuple[float, Metric] | tuple[None, None]:
+    """Return mean loss and error of the valid images, in fp32, at the stage's size.
+
+    None where the run learns from them too: what is known of them would be no measure.
+    """
+    apart = held_out(run.items, run.spec.recipe)
+    if apart is None:
+        return None, None
+    rows, labels = apart
     try:
         own = _valid_logits(run, now, rows)
     except NonFiniteError as error:
@@ -265,6 +271,7 @@ def _valid_logits(run: Run, now: _Learning, rows: Rows) -> NDArray[np.float32]:
     """Return this process's share of the answers."""
     if now.known is not None:
         places = run.ranks.share(np.arange(len(rows)))
+        assert now.known.valid is not None
         return head_logits(now.model, now.known.valid[places], device=run.device)
     recipe = run.spec.recipe.during(now.stage)
     return logits(
@@ -315,6 +322,6 @@ def _numbers(state: FitState) -> dict[str, float]:
     """Name the newest figures for the progress."""
     numbers = {"epoch": float(len(state.epochs) + 1), "train_loss": state.steps[-1].loss}
     if state.epochs:
-        last = state.epochs[-1]
-        numbers |= {"valid_loss": last.valid_loss, "error_rate": last.error_rate}
+        names = {"valid_loss", "error_rate"}
+        numbers |= state.epochs[-1].model_dump(include=names, exclude_none=True)
     return numbers

@@ -13,7 +13,7 @@ from torch import nn
 
 from bearloop.contract.recipes import FitStage, Flat, LrFindStage, Recipe
 from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
-from trainer.data import labelled
+from trainer.data import taught
 from trainer.errors import InputError, InterruptedRunError
 from trainer.lr_suggestions import suggest
 from trainer.memory import Memory
@@ -125,7 +125,7 @@ def _points(
 ) -> Iterator[LrPoint | None]:
     """Yield each step's point; None where the loss is no number, and nothing after it."""
     ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
-    rows, labels = labelled(run.items, "train")
+    rows, labels = taught(run.items, run.spec.recipe)
     weights = class_weights(labels, recipe)
     team = Team(ranks, ranks.learner(model), Means.of(recipe, run.device, memory))
     optimiser = new_optimiser(model, stage.model_copy(update={"lr": search.start_lr}))

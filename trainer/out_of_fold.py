@@ -69,7 +69,7 @@ def out_of_fold(
 ) -> NDArray[np.float32]:
     """Return probabilities [n, classes] of every item by a model that did not learn from it.
 
-    `own` are the run's own probabilities [n, classes]: no run learns from a test label, so they may
+    `own` are the probabilities [n, classes] of a run that learnt from no test label, so they may
     judge the test images where a model more would cost as much as the run. None: one more judges.
     `turns` are (number, count) of processes that deal the models among them: what another one
     judges is NaN here.

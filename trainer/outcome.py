@@ -56,15 +56,19 @@ def finish_tracking(
 def plots_of(
     predictions: Predictions, summary: Summary, *, curves: Curves, pixels: EvaluationPixels
 ) -> Mapping[str, bytes]:
-    """Draw the run's plots; the sheet shows the valid images with the highest losses."""
+    """Draw the run's plots; the sheet shows the valid images with the highest losses.
+
+    Where nothing was held out it shows the highest of all.
+    """
     order = ranking(predictions, "loss")
-    valid = np.array([item.split == "valid" for item in predictions.items])
-    labelled = predictions.labels != CONFLICT
-    places = order[(valid & labelled)[order]][:TOP_LOSSES]
+    shown = predictions.labels != CONFLICT
+    if predictions.train_on == "train":
+        shown &= np.array([item.split == "valid" for item in predictions.items])
+    places = order[shown[order]][:TOP_LOSSES]
     return draw_plots(
         curves=curves,
         classes=predictions.classes,
-        valid=summary.splits["valid"],
+        valid=summary.splits.get("valid"),
         top=[row(predictions, int(place), rank) for rank, place in enumerate(places)],
         pictures=list(pixels.gather(places)),
     )

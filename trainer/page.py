@@ -16,6 +16,11 @@ from bearloop.mlflow_pages import VIEW
 
 MOST_PAIRS: Final = 8
 """Confused pairs that the note lists; the table beside it has all."""
+NOTHING_HELD_OUT: Final = (
+    "**No error is measured:** the run was trained on every labelled image, the valid and test "
+    "ones too, so nothing is held out. How good such a model is tells its twin: a run of the same "
+    "recipe on the same version with its splits kept."
+)
 TABLES: Final = "tables"
 PLOTS: Final = "plots"
 
@@ -37,6 +42,8 @@ def write_note(
     valid = summary.splits.get("valid")
     names = {entry.id: entry.name for entry in spec.classes}
     parts = [_headline(valid), _about(spec, page), _links(page, plots), _figures(summary)]
+    if spec.recipe.train_on == "all":
+        parts.insert(0, NOTHING_HELD_OUT)
     if valid is not None:
         confused = most_confused(summary.classes, valid.confusion, least=1)
         parts.append(_confused(confused, names))
@@ -47,18 +54,18 @@ def write_note(
 def write_tables(spec: RunSpec, *, summary: Summary, curves: Curves) -> dict[str, bytes]:
     """Write the epochs as the lesson's recorder prints them, and the confused pairs: CSV by name.
 
-    Only the valid split's pairs are listed.
+    Only the valid split's pairs are listed; where nothing was held out there is no such table.
     """
     names = {entry.id: entry.name for entry in spec.classes}
     valid = summary.splits.get("valid")
-    pairs = [] if valid is None else most_confused(summary.classes, valid.confusion, least=1)
-    return {
-        "epochs.csv": _csv(EPOCHS, _epochs(curves)),
-        "most-confused.csv": _csv(
+    tables = {"epochs.csv": _csv(EPOCHS, _epochs(curves))}
+    if valid is not None:
+        pairs = most_confused(summary.classes, valid.confusion, least=1)
+        tables["most-confused.csv"] = _csv(
             ("label", "predicted", "images"),
             ([names[pair.label], names[pair.predicted], pair.images] for pair in pairs),
-        ),
-    }
+        )
+    return tables
 
 
 EPOCHS: Final = (
@@ -95,6 +102,8 @@ def _about(spec: RunSpec, page: Page) -> str:
 
 
 def _figures(summary: Summary) -> str:
+    if not summary.splits:
+        return ""
     lines = []
     for split, figures in summary.splits.items():
         views = "" if figures.tta_error is None else f"; views {in_words(figures.tta_error)}"
@@ -150,7 +159,9 @@ def _epochs(curves: Curves) -> Iterator[list[object]]:
         ]
 
 
-def _short(value: float | str) -> str:
+def _short(value: float | str | None) -> str:
+    if value is None:
+        return ""
     return value if isinstance(value, str) else f"{value:.6f}"
 
 

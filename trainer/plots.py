@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import ReportRow, SplitFigures
-from bearloop.contract.runs import Curves, LrFind
+from bearloop.contract.runs import Curves, LrFind, MeasuredEpoch, measured_epochs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,44 +30,44 @@ def draw_plots(
     *,
     curves: Curves,
     classes: Sequence[ClassEntry],
-    valid: SplitFigures,
+    valid: SplitFigures | None,
     top: Sequence[ReportRow],
     pictures: Sequence[NDArray[np.uint8]],
 ) -> Mapping[str, bytes]:
     """Draw all plots, PNG by file name, which sorts as they are read.
 
-    `pictures` are those of the `top` rows.
+    `pictures` are those of the `top` rows. Where nothing was held out (`valid` is None) there is no
+    confusion.
     """
+    names = [entry.name for entry in classes]
+    confusion = {} if valid is None else {"3-confusion.png": draw_confusion(valid.confusion, names)}
     return {
         "1-losses.png": draw_losses(curves),
         "2-rates.png": draw_rates(curves),
-        "3-confusion.png": draw_confusion(valid.confusion, [entry.name for entry in classes]),
+        **confusion,
         "4-top-losses.png": draw_top_losses(top, pictures, classes),
         **{f"5-lr-finder-{find.stage}.png": draw_lr_find(find) for find in curves.lr_finds},
     }
 
 
 def draw_losses(curves: Curves) -> bytes:
-    """Draw the training loss of each step, and the valid loss and error of each epoch."""
-    figure, axes = _figure(1, 2, width=11, height=4)
-    losses, errors = axes
-    ends = _epoch_ends(curves)
+    """Draw the training loss of each step, and the valid loss and error of each epoch.
+
+    Where nothing was held out only the training loss is there.
+    """
+    measured = measured_epochs(curves)
+    figure, axes = _figure(1, 1 + bool(measured), width=11, height=4)
+    losses = axes[0]
     steps = [point.step for point in curves.steps]
     raw = [point.loss for point in curves.steps]
     losses.plot(steps, raw, color=TRAIN_COLOUR, linewidth=0.8, label="train, each step")
     losses.plot(steps, smoothed(raw), color=SMOOTH_COLOUR, linewidth=1.8, label="train, smoothed")
-    valid = [point.valid_loss for point in curves.epochs]
-    losses.plot(ends, valid, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5, label="valid")
+    if measured:
+        _plot_valid(losses, _epoch_ends(curves, measured), [point.valid_loss for point in measured])
+        _draw_errors(axes[1], curves, measured)
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
-    rates = [100 * point.error_rate for point in curves.epochs]
-    epochs = [point.epoch for point in curves.epochs]
-    _shade_intervals(errors, curves)
-    errors.plot(epochs, rates, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5)
-    errors.set(title="Valid error, with its 95 % interval", xlabel="epoch", ylabel="% wrong")
-    errors.set_ylim(bottom=0)
-    errors.locator_params(axis="x", integer=True)
     return _png(figure)
 
 
@@ -161,6 +161,19 @@ def smoothed(values: Sequence[float]) -> list[float]:
     return means
 
 
+def _draw_errors(errors: "Axes", curves: Curves, measured: Sequence[MeasuredEpoch]) -> None:
+    rates = [100 * point.error_rate for point in measured]
+    _shade_intervals(errors, curves)
+    _plot_valid(errors, [point.epoch for point in measured], rates)
+    errors.set(title="Valid error, with its 95 % interval", xlabel="epoch", ylabel="% wrong")
+    errors.set_ylim(bottom=0)
+    errors.locator_params(axis="x", integer=True)
+
+
+def _plot_valid(axes: "Axes", places: Sequence[float], values: Sequence[float]) -> None:
+    axes.plot(places, values, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5, label="valid")
+
+
 def _shade_intervals(axes: "Axes", curves: Curves) -> None:
     known = [(point.epoch, point.error) for point in curves.epochs if point.error is not None]
     epochs, low, high = (
@@ -173,10 +186,10 @@ def _shade_intervals(axes: "Axes", curves: Curves) -> None:
     axes.vlines(epochs, low, high, color=VALID_COLOUR, alpha=0.5, linewidth=1.2)
 
 
-def _epoch_ends(curves: Curves) -> list[float]:
+def _epoch_ends(curves: Curves, measured: Sequence[MeasuredEpoch]) -> list[float]:
     """Place each epoch at its last step; epochs of one run are equally long."""
     whole, count = len(curves.steps), max(1, len(curves.epochs))
-    return [whole * point.epoch / count for point in curves.epochs]
+    return [whole * point.epoch / count for point in measured]
 
 
 def _write_cells(axes: "Axes", counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:

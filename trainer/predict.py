@@ -41,6 +41,15 @@ def check_stages(recipe: Recipe) -> tuple[CacheStage, EvaluateStage]:
             value="auto",
             way_out="put an lr-find stage before it, or give a number",
         )
+    stops = recipe.stopped_by_nothing()
+    if stops is not None:
+        raise InputError(
+            "recipe_not_whole",
+            f"the stage {stops.name!r} stops early, and nothing is held out to stop by",
+            field="recipe.train_on",
+            value=recipe.train_on,
+            way_out="leave early_stopping out, or train on the train split",
+        )
     return caches[0], evaluations[0]
 
 
@@ -94,12 +103,14 @@ def predict(
         )
         views = run.ranks.gathered(views)
     answers = run.ranks.gathered(answers)
+    # Where the run learnt from the test labels too, it is no judge of them.
+    unbiased = weights is None and recipe.train_on == "train"
     unseen = out_of_fold(
         run.items,
         _judge(run, weights, curves),
         classes=len(run.spec.classes),
         folds=stage.folds,
-        own=softmax(answers).astype(np.float32) if weights is None else None,
+        own=softmax(answers).astype(np.float32) if unbiased else None,
         turns=(run.ranks.number, run.ranks.count),
         report=run.mailbox.counter("judge-labels"),
     )
@@ -108,6 +119,7 @@ def predict(
         classes=run.spec.classes,
         logits=answers,
         tta=views,
+        train_on=recipe.train_on,
         out_of_fold=run.ranks.joined(unseen),
     )
 

@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bearloop.contract.recipes import TrainOn
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import TOP, ReportRow, SplitFigures, SplitName, Summary
 from bearloop.intervals import wilson
@@ -38,6 +39,8 @@ class Predictions:
     """[n, classes] probabilities averaged over views."""
     out_of_fold: Floats
     """[n, classes] probabilities by models that did not see the label."""
+    train_on: TrainOn = "train"
+    """What the trained model learnt from."""
 
     @cached_property
     def labels(self) -> Places:
@@ -85,23 +88,28 @@ def report_rows(predictions: Predictions, order: Order) -> Iterator[ReportRow]:
 def ranking(predictions: Predictions, order: Order) -> Places:
     """Return the images' places, the first to look at first; equals are ordered by sha256.
 
-    Conflicts lead. Then `loss` is valid, train, test with the highest loss first in each, and
-    `label_issue` the highest score first.
+    Conflicts lead. Then `loss` is valid, train, test with the highest loss first in each (where the
+    run learnt from all, all are alike), and `label_issue` the highest score first.
     """
     labelled = predictions.labels != CONFLICT
     shas = np.array([item.sha256 for item in predictions.items])
     if order == "label_issue":
         return np.lexsort((shas, -predictions.label_issues, labelled))
+    if predictions.train_on == "all":
+        return np.lexsort((shas, -predictions.losses, labelled))
     splits = np.array([SPLIT_ORDER[item.split] for item in predictions.items])
     return np.lexsort((shas, -predictions.losses, splits, labelled))
 
 
 def summarise(predictions: Predictions) -> Summary:
-    """Add up the figures of each split that holds labelled images."""
+    """Add up the figures of each split that holds labelled images; of none where all were learnt.
+
+    What a model says of images that it learnt from says nothing of others.
+    """
     splits = np.array([item.split for item in predictions.items])
     labelled = predictions.labels != CONFLICT
     figures: dict[SplitName, SplitFigures] = {}
-    for split in SPLIT_ORDER:
+    for split in SPLIT_ORDER if predictions.train_on == "train" else ():
         places = np.flatnonzero(labelled & (splits == split))
         if len(places):
             figures[split] = _figures(predictions, places)

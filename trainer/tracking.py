@@ -137,7 +137,7 @@ class Tracker:
         """Keep one epoch for the next flush, unless MLflow has it."""
         if self._run and point.epoch > self._last_epoch:
             self._last_epoch = point.epoch
-            values = point.model_dump(include=set(EPOCH_METRICS))
+            values = point.model_dump(include=set(EPOCH_METRICS), exclude_none=True)
             if point.error is not None:
                 values |= {"error_rate_low": point.error.low, "error_rate_high": point.error.high}
             self._keep(EPOCHS, values, step=point.epoch)

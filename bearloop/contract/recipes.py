@@ -129,6 +129,7 @@ class CacheStage(Record):
 
 Schedule = Annotated[OneCycle | CosineRestarts | Flat, Field(discriminator="kind")]
 Precision = Literal["bf16", "fp16", "fp32"]
+TrainOn = Literal["train", "all"]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Suggestion = Literal["minimum", "steepest", "valley", "slide"]
 """How a rate is read off an lr-find's curve; the names are fastai's."""
@@ -321,6 +322,9 @@ class Recipe(Record):
         default="none", exclude_if=lambda weights: weights == "none"
     )
     """`balanced`: a picture counts by the inverse of its class's share, 1 on average."""
+    train_on: TrainOn = Field(default="train", exclude_if=lambda splits: splits == "train")
+    """`all`: every labelled image, the valid and test ones too. Nothing is held out then, so the
+    run measures no error: its twin does, the same recipe with `train`."""
     stages: tuple[Stage, ...]
 
     @model_validator(mode="after")
@@ -373,6 +377,11 @@ class Recipe(Record):
         """Return the sides of the pictures that its stages train on, each once, ascending."""
         trained = {self.during(stage).preprocess.size for _, stage in self.fits()}
         return sorted({*trained, self.preprocess.size})
+
+    def stopped_by_nothing(self) -> FitStage | None:
+        """Return the first stage that would stop early though no image is held out to stop by."""
+        stops = (stage for _, stage in self.fits() if stage.early_stopping is not None)
+        return next(stops, None) if self.train_on == "all" else None
 
     def without_rate(self) -> FitStage | None:
         """Return the first fit stage whose `lr` is auto though no lr-find stage finds a rate."""

@@ -63,6 +63,6 @@ class Summary(Record):
     classes: tuple[int, ...]
     """Class ids in the order of the confusion matrices."""
     splits: dict[SplitName, SplitFigures]
-    """Only splits that hold labelled images."""
+    """Only splits that hold labelled images; none where the run trained on all of them."""
     conflicts: int
     """Images without a label because of contradicting claims."""

@@ -1,6 +1,6 @@
 """What a training job is told, and what it answers."""
 
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -100,8 +100,10 @@ class EpochPoint(Record):
     epoch: int
     """From 1, counted over all fit stages."""
     train_loss: float
-    valid_loss: float
-    error_rate: float
+    valid_loss: float | None
+    """None where nothing is held out: the run trains on all images."""
+    error_rate: float | None
+    """Of the valid images; None where nothing is held out."""
     error: Metric | None = None
     """`error_rate` with its interval; None in curves that are older than it."""
     seconds: float
@@ -166,6 +168,25 @@ class Curves(Record):
     early."""
     notes: tuple[str, ...] = Field(default=(), exclude_if=lambda notes: not notes)
     """What happened beside the plan, in sentences."""
+
+
+class MeasuredEpoch(NamedTuple):
+    """One epoch that was measured on held-out images."""
+
+    stage: str
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    error_rate: float
+
+
+def measured_epochs(curves: Curves) -> list[MeasuredEpoch]:
+    """Return the epochs with their valid figures: none of a run that trains on all images."""
+    return [
+        MeasuredEpoch(p.stage, p.epoch, p.train_loss, p.valid_loss, p.error_rate)
+        for p in curves.epochs
+        if p.valid_loss is not None and p.error_rate is not None
+    ]
 
 
 NO_CURVES: Final = Curves(epochs=(), steps=())

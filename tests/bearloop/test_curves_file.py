@@ -30,6 +30,15 @@ def test_a_row_is_a_step_or_an_epoch(tmp_path: Path) -> None:
     assert newer["valid_images"] == 12
 
 
+def test_an_epoch_that_was_not_measured_has_no_figure(tmp_path: Path) -> None:
+    unmeasured = OLDER.model_copy(update={"valid_loss": None, "error_rate": None})
+    store, curves = FolderStore(tmp_path), Curves(epochs=(unmeasured, NEWER), steps=())
+    assert Curves.model_validate_json(store.get(save_curves(store, "", curves))) == curves
+    first, second = pq.read_table(tmp_path / "epochs.parquet").to_pylist()
+    assert (first["train_loss"], first["valid_loss"], first["error_rate"]) == (0.5, None, None)
+    assert (second["valid_loss"], second["error_rate"]) == (0.4, 0.25)
+
+
 def test_a_run_that_took_no_step_has_empty_tables(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     save_curves(store, "", Curves(epochs=(), steps=()))

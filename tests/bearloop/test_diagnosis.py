@@ -110,6 +110,15 @@ def test_the_lesson_s_own_tables_are_named_as_the_lesson_does(
     assert codes(found_in(curves(epochs), images=images)) == ([] if code is None else [code])
 
 
+def test_of_epochs_that_were_not_measured_nothing_is_said() -> None:
+    given = curves(TOO_HIGH)
+    assert codes(found_in(given)) == ["lr_too_high"]
+    none = {"valid_loss": None, "error_rate": None}
+    epochs = tuple(point.model_copy(update=none) for point in given.epochs)
+    unmeasured = given.model_copy(update={"epochs": epochs})
+    assert diagnose(unmeasured, classes=3, error=wilson(3, BEARS)) == ()
+
+
 @pytest.mark.parametrize("path", sorted(MADE.glob("*.json")), ids=lambda path: path.stem)
 def test_curves_that_were_made_to_fail_are_named(path: Path) -> None:
     made = Curves.model_validate_json(path.read_bytes())

@@ -67,10 +67,11 @@ def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
     meter = Meter(run.ranks)
     with meter.fitting():
         state = fit(run, model, None)
+    measured = [point.valid_loss for point in state.epochs if point.valid_loss is not None]
     return {
         "used": torch.tensor(meter.all_used(), dtype=torch.float64),
         "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),
-        "valid": torch.tensor([point.valid_loss for point in state.epochs], dtype=torch.float64),
+        "valid": torch.tensor(measured, dtype=torch.float64),
         "weights": model.state_dict(),
     }
 

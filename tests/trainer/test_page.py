@@ -101,11 +101,24 @@ def test_links_lead_to_the_plots() -> None:
     assert f"[lr finder head one]{base}/plots/5-lr-finder-head%20one.png?" in note()
 
 
-def test_a_summary_without_valid_images_has_a_note() -> None:
+def test_a_run_on_all_images_says_so_and_shows_no_figure() -> None:
     empty = Summary(classes=(0, 10, 20), splits={}, conflicts=0)
-    text = write_note(SPEC, page=PAGE, summary=empty, curves=CURVES, plots=())
-    assert text.startswith("Run 7")
-    assert write_tables(SPEC, summary=empty, curves=CURVES)["most-confused.csv"]
+    full = SPEC.model_copy(update={"recipe": SPEC.recipe.model_copy(update={"train_on": "all"})})
+    unmeasured = {"valid_loss": None, "error_rate": None, "error": None}
+    epochs = tuple(point.model_copy(update=unmeasured) for point in CURVES.epochs)
+    curves = CURVES.model_copy(update={"epochs": epochs})
+    text = write_note(full, page=PAGE, summary=empty, curves=curves, plots=())
+    assert text.startswith("**No error is measured:**")
+    assert "its twin" in text
+    assert "Run 7" in text
+    for absent in ("Errors", "Most confused", "What to look at", "%"):
+        assert absent not in text
+    tables = write_tables(full, summary=empty, curves=curves)
+    assert list(tables) == ["epochs.csv"]
+    rows = list(csv.reader(io.StringIO(tables["epochs.csv"].decode())))[1:]
+    assert rows[0] == ["head", "1", "0.500000", "", "", "", "", "01:15"]
+    # Nothing of this in the note of a run that held images out.
+    assert "No error is measured" not in note()
 
 
 @pytest.mark.parametrize(

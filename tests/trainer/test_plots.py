@@ -13,6 +13,7 @@ from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import Metric, ReportRow, SplitFigures
 from bearloop.contract.runs import Curves, EpochPoint, LrFind, StepPoint
 from trainer.plots import (
+    VALID_COLOUR,
     draw_confusion,
     draw_losses,
     draw_lr_find,
@@ -116,6 +117,26 @@ def opened(png: bytes) -> Image.Image:
 def test_curves_of_short_and_long_runs_are_drawn(epochs: int) -> None:
     opened(draw_losses(curves(epochs)))
     opened(draw_rates(curves(epochs)))
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    measured = curves(3)
+    none = {"valid_loss": None, "error_rate": None, "error": None}
+    epochs = tuple(point.model_copy(update=none) for point in measured.epochs)
+    unmeasured = measured.model_copy(update={"epochs": epochs})
+    plots = draw_plots(
+        curves=unmeasured,
+        classes=CLASSES,
+        valid=None,
+        top=[row(0, label=10)],
+        pictures=[picture(0)],
+    )
+    assert sorted(plots) == ["1-losses.png", "2-rates.png", "4-top-losses.png"]
+    colours = np.asarray(opened(plots["1-losses.png"]).convert("RGB")).reshape(-1, 3)
+    valid = np.array([int(VALID_COLOUR[place : place + 2], 16) for place in (1, 3, 5)])
+    assert not (colours == valid).all(axis=1).any()
+    drawn = np.asarray(opened(draw_losses(measured)).convert("RGB")).reshape(-1, 3)
+    assert (drawn == valid).all(axis=1).any()
 
 
 @pytest.mark.parametrize("suggests", [True, False])

@@ -194,6 +194,16 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     assert {point.step: point.value for point in history}[450] == 1 / 450
 
 
+def test_an_epoch_that_was_not_measured_sends_no_error(run: str) -> None:
+    tracker = Tracker(spec_of(run))
+    tracker.start(device="cpu", curves=NOTHING)
+    none = {"valid_loss": None, "error_rate": None, "error": None}
+    tracker.log_epoch(epoch(1).model_copy(update=none))
+    tracker.flush()
+    sent = set(MlflowClient().get_run(run).data.metrics)
+    assert sent == {"epoch/train_loss", "epoch/seconds"}
+
+
 def test_steps_wait_while_mlflow_is_away(
     run: str,
     mlflow_server: str,
