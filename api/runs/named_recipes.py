@@ -66,6 +66,7 @@ FINE_TUNE = Recipe(
         EvaluateStage(),
     ),
 )
+FULL_DATA = FINE_TUNE.model_copy(update={"name": "full-data", "train_on": "all"})
 FROM_SCRATCH = Recipe(
     name="from-scratch",
     model="resnet18",
@@ -140,5 +141,6 @@ NAMED: Mapping[str, Recipe] = {
         PROGRESSIVE_RESIZE,
         WARM_RESTARTS,
         FROM_SCRATCH,
+        FULL_DATA,
     )
 }

@@ -21,6 +21,7 @@ from bearloop.contract.recipes import (
     Rate,
     Recipe,
     Stage,
+    TrainOn,
 )
 
 PRESIZE = 460 / 224
@@ -52,6 +53,11 @@ class Changes(BaseModel):
         default=None,
         description="Highest rate of the first fit stage's head; the other rates keep their "
         "proportion to it. `auto`: an lr-find before the first stage finds it.",
+    )
+    train_on: TrainOn | None = Field(
+        default=None,
+        description="`all`: every labelled image, the valid and test ones too; then nothing is "
+        "held out and no error is measured. `train`: the train split, the others are held out.",
     )
     oversample: bool | None = Field(
         default=None, description="Draw rare classes as often as the commonest."
@@ -103,7 +109,8 @@ class Changes(BaseModel):
 
 
 OF_RECIPE = (
-    "model", "weights", "batch_size", "oversample", "class_weights", "precision", "accumulate",
+    "model", "weights", "train_on", "batch_size", "oversample", "class_weights", "precision",
+    "accumulate",
 )  # fmt: skip
 OF_FITS = ("label_smoothing", "mixup")
 OF_LAST = ("epochs", "early_stopping")
@@ -166,7 +173,7 @@ def faults(recipe: Recipe) -> list[BrokenRecipeError]:
         return shape
     checks = (
         *(_rate_faults, _name_faults, _size_faults, _snapshot_faults, _feature_faults),
-        _model_faults,
+        *(_stopping_faults, _model_faults),
     )
     return [fault for check in checks for fault in check(recipe)]
 
@@ -285,6 +292,20 @@ def _snapshot_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
                 value=True,
                 way_out="keep the snapshots of the last fit stage",
             )
+
+
+def _stopping_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find a stage that waits for valid images to get no better where none is held out."""
+    stage = recipe.stopped_by_nothing()
+    if stage is not None:
+        yield BrokenRecipeError(
+            f"the stage {stage.name!r} stops early, and with train_on all nothing is held out to "
+            "stop by",
+            field=f"recipe.stages.{recipe.stages.index(stage)}.early_stopping",
+            value=stage.early_stopping and stage.early_stopping.model_dump(),
+            way_out="leave early_stopping out and give as many epochs as the run with its splits "
+            "kept took, or give train_on train",
+        )
 
 
 def _model_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:

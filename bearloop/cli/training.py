@@ -43,6 +43,7 @@ def train(
     lr: Annotated[
         str | None, typer.Option(help="The first stage's rate; auto: an lr-find finds it.")
     ] = None,
+    train_on: Annotated[str | None, typer.Option(help="all: valid and test images too.")] = None,
     oversample: Annotated[
         bool | None, typer.Option(help="Draw rare classes as often as the commonest.")
     ] = None,
@@ -76,6 +77,7 @@ def train(
         "epochs": epochs,
         "size": size,
         "lr": None if lr is None else _rate(lr),
+        "train_on": train_on,
         "oversample": oversample,
         "class_weights": class_weights,
         "label_smoothing": label_smoothing,

@@ -7,6 +7,7 @@ from api.runs.named_recipes import (
     FINE_TUNE,
     FROM_SCRATCH,
     FROZEN_THEN_DISCRIMINATIVE,
+    FULL_DATA,
     NAMED,
     PRECOMPUTE,
     PROGRESSIVE_RESIZE,
@@ -59,6 +60,16 @@ def test_from_scratch_needs_no_download_and_does_not_mirror_letters() -> None:
     assert FROM_SCRATCH.weights == "none"
     assert not FROM_SCRATCH.augment.flip
     assert FROM_SCRATCH.preprocess.size <= 64
+
+
+def test_full_data_is_fine_tune_on_all_images() -> None:
+    assert FULL_DATA.train_on == "all"
+    assert FULL_DATA.stages == FINE_TUNE.stages
+    kept = changed(FULL_DATA, Changes(train_on="train"))
+    assert kept.model_copy(update={"name": "fine-tune"}) == FINE_TUNE
+    assert changed(FINE_TUNE, Changes(train_on="all")).digest() != FINE_TUNE.digest()
+    # A recipe that says nothing of it is encoded as before there was such a field.
+    assert "train_on" not in FINE_TUNE.model_dump()
 
 
 def test_frozen_then_discriminative_is_the_lesson_s_bears() -> None:
@@ -221,6 +232,19 @@ def test_the_last_stage_may_stop_early_but_not_with_one_cycle() -> None:
     assert [stage.epochs for stage in stages] == [2, 30]
 
 
+def test_a_run_on_all_images_has_nothing_to_stop_by() -> None:
+    first, last = (stage.model_copy(update={"schedule": Flat()}) for stage in fits(FULL_DATA))
+    last = last.model_copy(update={"early_stopping": EarlyStopping(patience=3)})
+    stages = (FULL_DATA.stages[0], first, last, FULL_DATA.stages[-1])
+    stopping = FULL_DATA.model_copy(update={"stages": stages})
+    with pytest.raises(BrokenRecipeError, match="'unfrozen' stops early") as refused:
+        check_whole(stopping)
+    assert refused.value.field == "recipe.stages.2.early_stopping"
+    assert refused.value.value == {"patience": 3, "metric": "valid_loss"}
+    assert "train_on train" in refused.value.way_out
+    check_whole(stopping.model_copy(update={"train_on": "train"}))
+
+
 def test_classes_are_not_evened_out_twice() -> None:
     with pytest.raises(BrokenRecipeError, match="would count twice") as refused:
         changed(FINE_TUNE, Changes(class_weights="balanced", oversample=True))
@@ -338,6 +362,25 @@ class TestOverRest:
         problem = client.post(RUNS, json={**half, "device": "cpu"}).json()
         assert (problem["code"], problem["field"]) == ("contradicting_resources", "precision")
         assert client.post(RUNS, json={**half, "device": "cuda"}).status_code == 202
+
+    def test_any_recipe_may_be_repeated_on_all_images(self, client: TestClient, zoo: Zoo) -> None:
+        run = start(client, recipe="from-scratch", train_on="all")
+        spec = client.get(f"{RUNS}/{run['number']}/spec").json()
+        assert (spec["recipe"]["name"], spec["recipe"]["train_on"]) == ("from-scratch", "all")
+        answer = client.post(RUNS, json={"dataset": "bears", "train_on": "all", "seeds": 2})
+        assert [run["seed"] for run in answer.json()["items"]] == [42, 43]
+        flat = [stage.model_copy(update={"schedule": Flat()}) for stage in fits(FINE_TUNE)]
+        stages = (FINE_TUNE.stages[0], *flat, FINE_TUNE.stages[-1])
+        recipe = FINE_TUNE.model_copy(update={"stages": stages}).model_dump(mode="json")
+        asked = {"dataset": "bears", "recipe": recipe, "early_stopping": {"patience": 2}}
+        assert client.post(RUNS, json=asked).status_code == 202
+        problem = client.post(RUNS, json={**asked, "train_on": "all"})
+        assert (problem.status_code, problem.json()["code"]) == (422, "wrong_recipe")
+        assert problem.json()["field"] == "recipe.stages.2.early_stopping"
+        assert problem.json()["value"] == {"patience": 2, "metric": "valid_loss"}
+        assert "train_on train" in problem.json()["way_out"]
+        wrong = client.post(RUNS, json={"dataset": "bears", "train_on": "most"})
+        assert (wrong.status_code, wrong.json()["field"]) == (422, "body.train_on")
 
     def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})
