@@ -96,6 +96,15 @@ def compare_runs(store: Store, a: RunReport, b: RunReport) -> Comparison:
 def _shared_split(a: RunReport, b: RunReport) -> SplitName:
     if a.dataset.id != b.dataset.id:
         raise _nothing_shared(a, b, f"saw datasets {a.dataset.name!r} and {b.dataset.name!r}")
+    for report, field in ((a, "a"), (b, "b")):
+        if report.train_on == "all":
+            raise NotComparableError(
+                f"run {report.run.number} was trained on all images: none is held out to compare "
+                "it on",
+                field=field,
+                value=report.run.number,
+                way_out=report.way_to_twin,
+            )
     for split in ("test", "valid"):
         if split in a.summary.splits and split in b.summary.splits:
             return split

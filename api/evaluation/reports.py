@@ -13,7 +13,10 @@ from api.errors import NotFoundError
 from api.evaluation.noise import OutOfFold
 from api.paging import after_number
 from api.runs.runs import find_run
+from api.runs.twin_search import find_twin, full_run
+from api.runs.twins import way_to_twin
 from api.tables import Class, Dataset, Run, Version
+from bearloop.contract.recipes import TrainOn
 from bearloop.contract.report import ReportRow, SplitFigures, SplitName, Summary
 from bearloop.report_file import read_columns, read_page, read_split_page
 from bearloop.store import Store
@@ -31,7 +34,7 @@ class NoReportError(NotFoundError):
 
 
 class NoSuchSplitError(NotFoundError):
-    """The version holds no labelled image in this split."""
+    """The run measured no labelled image of this split; one on all images measured none at all."""
 
     code = "empty_split"
     title = "Empty split"
@@ -49,6 +52,14 @@ class RunReport:
     """Today's name of each class of the dataset, by id; merged ones too."""
     keys: dict[Order, str]
     """Parquet file of each order, in the project's store."""
+    train_on: TrainOn = "train"
+    twin: int | None = None
+    """Of a run on all images: the run that tells how good it is."""
+
+    @property
+    def way_to_twin(self) -> str:
+        """Say where the figures are that a run on all images has none of."""
+        return way_to_twin(full_run(self.run, self.version, self.dataset), self.twin)
 
 
 def find_report(session: Session, caller: Caller, number: int) -> RunReport:
@@ -62,6 +73,7 @@ def find_report(session: Session, caller: Caller, number: int) -> RunReport:
             value=number,
             way_out=f"poll /v1/projects/{caller.project}/runs/{number} until it is done",
         )
+    recipe = found.spec.recipe
     return RunReport(
         run=found.run,
         version=found.version,
@@ -69,6 +81,8 @@ def find_report(session: Session, caller: Caller, number: int) -> RunReport:
         summary=Summary.model_validate(report.summary),
         names=class_names(session, found.dataset.id),
         keys={"loss": report.loss_key, "label_issue": report.label_issue_key},
+        train_on=recipe.train_on,
+        twin=find_twin(session, found.run, recipe),
     )
 
 
@@ -84,6 +98,14 @@ def figures_of(report: RunReport, split: SplitName | None) -> tuple[SplitName, S
     """Return the figures of the split, or of the one that counts; raises NoSuchSplitError."""
     chosen = split or measured_split(report.summary)
     figures = report.summary.splits.get(chosen)
+    if figures is None and report.train_on == "all":
+        raise NoSuchSplitError(
+            f"run {report.run.number} was trained on all images of version "
+            f"{report.version.number}, so none is held out and nothing is measured",
+            field="split",
+            value=chosen,
+            way_out=report.way_to_twin,
+        )
     if figures is None:
         held = ", ".join(split for split in SPLITS if split in report.summary.splits)
         raise NoSuchSplitError(

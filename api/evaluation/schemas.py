@@ -4,6 +4,7 @@ from pydantic import BaseModel, Field
 
 from api.evaluation.noise import Shape
 from api.evaluation.reports import Order
+from bearloop.contract.recipes import TrainOn
 from bearloop.contract.report import Metric, SplitFigures, SplitName
 from bearloop.diagnosis import Finding
 from bearloop.spread import Spread, Verdict
@@ -17,6 +18,10 @@ class ReportView(BaseModel):
     version: int
     classes: list[str]
     """In the order of the confusion matrices."""
+    train_on: TrainOn
+    """`all`: the valid and test images too, so that the run has no figures."""
+    twin: int | None
+    """Of a run on all images: the run whose figures tell how good it is; None: none does yet."""
     splits: dict[SplitName, SplitFigures]
     conflicts: int
     """Images without a label because sources contradict each other."""
@@ -121,7 +126,7 @@ class DiagnosisView(BaseModel):
 
     run: int
     findings: list[Finding]
-    """Empty where nothing did."""
+    """Empty where nothing did, and of a run on all images, which measures nothing."""
 
 
 class DifferenceView(BaseModel):

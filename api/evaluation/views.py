@@ -69,6 +69,8 @@ def show_report(session: Session, caller: Caller, run: int) -> ReportView:
         dataset=report.dataset.name,
         version=report.version.number,
         classes=_class_list(report),
+        train_on=report.train_on,
+        twin=report.twin,
         splits=report.summary.splits,
         conflicts=report.summary.conflicts,
         too_small=None if valid is None else too_small(valid.error),

@@ -21,6 +21,7 @@ from api.runs.recipes import Changes
 from api.runs.resources import Asked, check_resources
 from api.runs.schemas import NewRun, RunFilter, RunParts, RunView, StartedRuns, run_view
 from api.runs.trainable import check_version, check_weights
+from api.runs.twin_search import find_twin, find_twins
 from api.settings import Settings
 from api.tables import Dataset, Job, Project, Report, Run, Version
 from bearloop.contract.recipes import Recipe
@@ -87,11 +88,14 @@ def list_runs(session: Session, asking: Asking, wanted: RunFilter) -> Page[RunVi
     if wanted.state is not None:
         query = query.where(Job.state == wanted.state)
     rows: Sequence[RunParts] = [_parts(row) for row in session.execute(query)]
+    twins = find_twins(session, [(parts.run, parts.spec.recipe) for parts in rows])
     return make_page(
         rows,
         limit=wanted.limit,
         key=lambda parts: [parts.run.number],
-        item=lambda parts: run_view(parts, tracking_url=asking.settings.pages_of_runs),
+        item=lambda parts: run_view(
+            parts, twin=twins.get(parts.run.id), tracking_url=asking.settings.pages_of_runs
+        ),
     )
 
 
@@ -131,7 +135,7 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
         )
     audit.record(session, caller, "run.cancel", target=f"{caller.project}/runs/{number}")
     session.refresh(parts.job)
-    return run_view(parts, tracking_url=asking.settings.pages_of_runs)
+    return _view(session, asking, number=number)
 
 
 def _recipe(session: Session, caller: Caller, new: NewRun) -> Recipe:
@@ -163,7 +167,8 @@ def _spec(
 
 def _view(session: Session, asking: Asking, *, number: int) -> RunView:
     parts = find_run(session, asking.caller, number)
-    return run_view(parts, tracking_url=asking.settings.pages_of_runs)
+    twin = find_twin(session, parts.run, parts.spec.recipe)
+    return run_view(parts, twin=twin, tracking_url=asking.settings.pages_of_runs)
 
 
 def _parts_of(caller: Caller) -> Select[Run, Job, Version, Dataset, Report]:

@@ -11,7 +11,7 @@ from api.runs.recipes import Changes
 from api.tables import Dataset, Job, Report, Run, Version
 from api.tracking import run_page
 from bearloop.contract.jobs import Problem, Progress
-from bearloop.contract.recipes import Recipe
+from bearloop.contract.recipes import Recipe, TrainOn
 from bearloop.contract.report import Metric, SplitName, Summary
 from bearloop.contract.runs import Cost, RunSpec
 
@@ -80,6 +80,11 @@ class RunView(BaseModel):
     recipe: str
     model: str
     weights: str
+    train_on: TrainOn
+    """`all`: the valid and test images too, so that it measures nothing."""
+    twin: int | None
+    """Of a run on all images: the run of the same recipe and version whose splits were kept, which
+    tells how good it is. None: there is none yet, or the run measures for itself."""
     seed: int
     gpus: int
     """That each node was asked for."""
@@ -101,7 +106,7 @@ class RunView(BaseModel):
     cost: Cost | None
     """What it took; None for a run that is not done."""
     metrics: dict[SplitName, SplitMetrics] | None
-    """By split, each with its 95 % interval."""
+    """By split, each with its 95 % interval; of no split where it trained on all images."""
     bundle_digest: str | None
     mlflow_url: str | None
     """The run's page."""
@@ -188,11 +193,15 @@ class RunParts(BaseModel):
     dataset: Dataset
     report: Report | None
 
+    @property
+    def spec(self) -> RunSpec:
+        """What the run was told."""
+        return RunSpec.model_validate(self.job.spec)
 
-def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
+
+def run_view(parts: RunParts, *, twin: int | None, tracking_url: str) -> RunView:
     """Show a run."""
-    run, job = parts.run, parts.job
-    spec = RunSpec.model_validate(job.spec)
+    run, job, spec = parts.run, parts.job, parts.spec
     page = None
     if run.mlflow_run_id and run.mlflow_experiment_id:
         page = run_page(tracking_url, run.mlflow_experiment_id, run.mlflow_run_id)
@@ -203,6 +212,8 @@ def run_view(parts: RunParts, *, tracking_url: str) -> RunView:
         recipe=run.recipe,
         model=spec.recipe.model,
         weights=spec.recipe.weights,
+        train_on=spec.recipe.train_on,
+        twin=twin,
         seed=run.seed,
         gpus=spec.gpus,
         nodes=spec.nodes,

@@ -56,6 +56,21 @@ def print_spread(client: Client, number: int) -> None:
     said.print(found.words, markup=False, soft_wrap=True)
 
 
+def say_unmeasured(number: int, twin: int | None) -> None:
+    """Say why a run on all images has no figures, and which run has them."""
+    where = (
+        f"its twin, run {twin}, tells how good it is: bearloop report {twin}"
+        if twin is not None
+        else "train its twin to know how good it is: the same command with --train-on train"
+    )
+    said.print(
+        f"run {number} was trained on all images, so none is held out and no error is measured; "
+        f"{where}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 def print_doubts(client: Client, ended: Sequence[RunView]) -> None:
     """Print the spread of several seeds, and whether the valid split is too small to tell."""
     first = ended[0].number

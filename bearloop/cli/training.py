@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bearloop.cli.costs import print_cost
-from bearloop.cli.doubts import print_doubts, print_spread
+from bearloop.cli.doubts import print_doubts, print_spread, say_unmeasured
 from bearloop.cli.login import connect
 from bearloop.cli.output import (
     Json,
@@ -147,14 +147,14 @@ def report(
         searched = [find.model_dump(mode="json") for find in finds]
         print_json({**figures.model_dump(mode="json"), **found, "lr_finds": searched})
         return
-    _print_figures(figures)
-    print_spread(client, number)
-    _print_findings(diagnosis)
+    if figures.train_on == "all":
+        say_unmeasured(number, figures.twin)
+    else:
+        _print_figures(figures)
+        print_spread(client, number)
+        _print_findings(diagnosis)
+        _print_confused(client, number)
     _print_lr_finds(finds)
-    pairs = client.runs.most_confused(number)[:10]
-    rows = [[pair.label, pair.predicted, pair.count, interval(pair.share)] for pair in pairs]
-    columns = ["label", "predicted", "times", "share of the label, 95 %"]
-    print_table("most confused", rows, columns=columns)
     first = zip(range(10), client.runs.images(number), strict=False)
     losses = [
         [i["sha256"][:12], i["split"], i["label"] or "conflict", i["predicted"], _loss(i["loss"])]
@@ -162,6 +162,13 @@ def report(
     ]
     print_table("top losses", losses, columns=["image", "split", "label", "predicted", "loss"])
     hint(f"bearloop review open {number}")
+
+
+def _print_confused(client: Client, number: int) -> None:
+    pairs = client.runs.most_confused(number)[:10]
+    rows = [[pair.label, pair.predicted, pair.count, interval(pair.share)] for pair in pairs]
+    columns = ["label", "predicted", "times", "share of the label, 95 %"]
+    print_table("most confused", rows, columns=columns)
 
 
 def _tell(client: Client, runs: list[RunView], *, waited: bool) -> None:
@@ -172,8 +179,12 @@ def _tell(client: Client, runs: list[RunView], *, waited: bool) -> None:
     if not waited:
         hint(f"bearloop runs {first} --wait")
         return
-    _print_errors(runs)
-    print_doubts(client, runs)
+    if runs[0].train_on == "all":
+        for run in runs:
+            say_unmeasured(run.number, run.twin)
+    else:
+        _print_errors(runs)
+        print_doubts(client, runs)
     hint(f"bearloop report {first}, or bearloop review open {first}")
 
 

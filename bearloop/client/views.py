@@ -154,6 +154,10 @@ class RunView(JobView):
     dataset: str
     version: int
     recipe: str
+    train_on: str = "train"
+    """`all`: valid and test images too, so that it measures nothing."""
+    twin: int | None = None
+    """The run that tells how good a run on all images is."""
     seed: int
     launches: int = 0
     """How often it was begun."""
@@ -164,7 +168,7 @@ class RunView(JobView):
     seconds: dict[str, float] | None = None
     cost: CostView | None = None
     metrics: dict[str, SplitMetricsView] | None = None
-    """By split; None until the run is done."""
+    """By split; None until the run is done, empty where it trained on all images."""
     bundle_digest: str | None = None
     mlflow_url: str | None = None
     mlflow_run_id: str | None = None
@@ -187,6 +191,10 @@ class ReportView(View):
     dataset: str
     version: int
     classes: tuple[str, ...]
+    train_on: str
+    """`all`: valid and test images too, so that there are no figures."""
+    twin: int | None
+    """The run that tells how good a run on all images is."""
     splits: dict[str, FiguresView]
     conflicts: int
     too_small: "FindingView | None"

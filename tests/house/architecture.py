@@ -50,6 +50,7 @@ PURE_FILES = {
     "api/runs/named_recipes.py",
     "api/runs/recipes.py",
     "api/runs/tracking_reads.py",
+    "api/runs/twins.py",
     "api/evaluation/noise.py",
     "api/evaluation/comparison.py",
     "api/review/stopping.py",

@@ -148,24 +148,32 @@ CURVES = Curves(
 RECIPE = Recipe(
     name="fine-tune", stages=(FitStage(name="head", epochs=1, lr=0.01), EvaluateStage())
 )
+ON_ALL = RECIPE.model_copy(update={"name": "full-data", "train_on": "all"})
 
 
-def add_run(database: Database, store: Store, trained: Trained, *, seed: int = 7) -> Trained:
+def add_run(
+    database: Database,
+    store: Store,
+    trained: Trained,
+    *,
+    seed: int = 7,
+    recipe: Recipe = RECIPE,
+) -> Trained:
     """Train one more run on the version, with the images as `trained` holds them."""
     own = below_project(store, trained.project_id)
     with database.transaction() as session:
         project = session.get_one(Project, trained.project_id)
         project.runs += 1
         version = session.get_one(Version, trained.version_id)
-        job = _job(project, version)
+        job = _job(project, version, recipe=recipe, seed=seed)
         session.add(job)
         session.flush()
         run = Run(
             project_id=project.id,
             number=project.runs,
             version_id=trained.version_id,
-            recipe="fine-tune",
-            recipe_digest=RECIPE.digest(),
+            recipe=recipe.name,
+            recipe_digest=recipe.digest(),
             seed=seed,
             job_id=job.id,
             curves_key=f"jobs/{job.id}/attempts/1/curves.json",
@@ -174,11 +182,11 @@ def add_run(database: Database, store: Store, trained: Trained, *, seed: int = 7
         own.put(f"jobs/{job.id}/attempts/1/curves.json", CURVES.canonical())
         session.add(run)
         session.flush()
-        session.add(_report(own, run, trained))
+        session.add(_report(own, run, trained, measures=recipe.train_on == "train"))
         return replace(trained, number=project.runs)
 
 
-def _job(project: Project, version: Version) -> Job:
+def _job(project: Project, version: Version, *, recipe: Recipe, seed: int) -> Job:
     job_id = uuid4()
     spec = RunSpec(
         job=str(job_id),
@@ -187,8 +195,8 @@ def _job(project: Project, version: Version) -> Job:
         version_digest=version.digest,
         manifest_key=version.manifest_key,
         classes=tuple(ClassEntry.model_validate(entry) for entry in version.classes),
-        recipe=RECIPE,
-        seed=7,
+        recipe=recipe,
+        seed=seed,
         code_version="0.1.0",
         tracking=Tracking(run_id="mlflow-1", experiment="zoo"),
     )
@@ -288,7 +296,7 @@ def _manifest(images: Sequence[Seen], ids: tuple[int, ...]) -> list[ManifestRow]
     ]
 
 
-def _report(store: Store, run: Run, trained: Trained) -> Report:
+def _report(store: Store, run: Run, trained: Trained, *, measures: bool) -> Report:
     by_loss = sorted(trained.images, key=lambda i: (i.label is not None, RANK[i.split], i.p_label))
     by_issue = sorted(trained.images, key=lambda i: (i.label is not None, -i.label_issue))
     keys = {}
@@ -296,9 +304,12 @@ def _report(store: Store, run: Run, trained: Trained) -> Report:
         keys[order] = f"jobs/{run.job_id}/attempts/1/report-{order}.parquet"
         rows = (_row(one, rank, trained.classes) for rank, one in enumerate(images))
         store.put(keys[order], write_report(rows))
+    summary = _summary(trained)
+    if not measures:
+        summary = summary.model_copy(update={"splits": {}})
     return Report(
         run_id=run.id,
-        summary=_summary(trained).model_dump(mode="json"),
+        summary=summary.model_dump(mode="json"),
         loss_key=keys["loss"],
         label_issue_key=keys["label_issue"],
     )
