@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from api import leases
+from api.promotion.measured import NOT_MEASURED, Measured, measured
 from api.promotion.states import UNFINISHED, PromotionState
 from api.settings import Settings
 from api.tables import Endpoint, EndpointToken, Project, Promotion, Report, Run, Version
@@ -27,8 +28,10 @@ class Case:
     """Its name."""
     report: Report | None = None
     """Of the unfinished promotion's run."""
-    champion: Report | None = None
-    """Of the live promotion's run."""
+    challenger: Measured = NOT_MEASURED
+    """What may be evidence of how good that run's model is."""
+    champion: Measured = NOT_MEASURED
+    """The same of the live promotion's run."""
     class_names: dict[int, str] = field(default_factory=dict)
     overdue: bool = False
     """The unfinished promotion is past its deadline."""
@@ -106,7 +109,8 @@ def _with_promotion(
     return replace(
         case,
         report=session.get(Report, promotion.run_id),
-        champion=session.get(Report, case.live.run_id) if case.live else None,
+        challenger=measured(session, promotion.run_id),
+        champion=measured(session, case.live.run_id) if case.live else NOT_MEASURED,
         class_names={entry["id"]: entry["name"] for entry in entries},
         overdue=overdue,
         abandoned=abandoned,

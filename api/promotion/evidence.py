@@ -11,7 +11,7 @@ from bearloop.report_file import count_rows, iter_rows, read_page
 from bearloop.store import Store, image_key
 
 HELD_OUT = ("valid", "test")
-"""Splits that no model was trained on."""
+"""Splits that no model was trained on, but those of runs on all images."""
 
 
 def sample_held_out(store: Store, report: Report, *, count: int) -> list[ReportRow]:
@@ -30,6 +30,19 @@ def sample_held_out(store: Store, report: Report, *, count: int) -> list[ReportR
     pages = (read_page(store, report.loss_key, start=rank, count=1) for rank in ranks)
     rows = [row for page in pages for row in page if row.split in HELD_OUT]
     return rows or list(islice(_held_out(store, report), count))
+
+
+def sample_all(store: Store, report: Report, *, count: int) -> list[ReportRow]:
+    """Take up to `count` images of any split, spread evenly over the report's order of loss.
+
+    Whether the server says what the trainer saw is no matter of quality: of a run on all images
+    those that it was trained on are as good as any.
+    """
+    first = Summary.model_validate(report.summary).conflicts
+    total = count_rows(store, report.loss_key) - first
+    chosen = min(count, total)
+    ranks = [first + place * total // chosen for place in range(chosen)]
+    return [row for rank in ranks for row in read_page(store, report.loss_key, start=rank, count=1)]
 
 
 def ask_about(

@@ -27,7 +27,7 @@ class Parity(Record):
 
     kind: Literal["parity"] = "parity"
     images: int = Field(default=16, ge=1, le=64)
-    """Most valid and test images to ask for."""
+    """Most valid and test images to ask for; of a run on all images, most images of any split."""
     tolerance: float = Field(default=1e-3, gt=0, le=1)
     """Largest difference of a probability."""
     margin: float = Field(default=2e-3, ge=0, le=1)
@@ -83,6 +83,11 @@ class Evidence(NamedTuple):
     answers: Sequence[Answer]
     pairs: Sequence[ClassPair] | None
     """None without a champion."""
+    twin: int | None = None
+    """Number of the run whose summary and pairs these are, where the promoted one was trained on
+    all images."""
+    champion_twin: int | None = None
+    """The same of the champion."""
 
 
 class GateResult(Record):
@@ -107,13 +112,23 @@ def judge(gate: Gate, evidence: Evidence) -> GateResult:
     """Hold the evidence against one gate."""
     match gate:
         case Minimum():
-            return _minimum(gate, evidence.summary)
+            return _of_twin(_minimum(gate, evidence.summary), evidence)
         case Parity():
             return _parity(gate, evidence.answers)
         case NotWorseThanChampion():
-            return _not_worse(gate, evidence.pairs)
+            return _of_twin(_not_worse(gate, evidence.pairs), evidence, paired=True)
         case NoClassFalls():
-            return _no_class_falls(gate, evidence.pairs)
+            return _of_twin(_no_class_falls(gate, evidence.pairs), evidence, paired=True)
+
+
+def _of_twin(result: GateResult, evidence: Evidence, *, paired: bool = False) -> GateResult:
+    """Say whose figures they are, where a model was trained on all images and so has none."""
+    words, champion = result.words, evidence.champion_twin
+    if paired and champion is not None:
+        words = f"against run {champion}, the live model's twin: {words}"
+    if evidence.twin is not None:
+        words = f"of run {evidence.twin}, its twin with splits kept: {words}"
+    return result.model_copy(update={"words": words})
 
 
 def _minimum(gate: Minimum, summary: Summary) -> GateResult:

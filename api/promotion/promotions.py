@@ -17,6 +17,8 @@ from api.promotion.states import (
     promotion_to_restore,
 )
 from api.runs.runs import find_run
+from api.runs.twin_search import find_twin, full_run
+from api.runs.twins import way_to_twin
 from api.tables import Endpoint, JobState, Promotion, Run
 from api.tokens import new_token
 
@@ -36,6 +38,13 @@ class RunNotDoneError(ConflictError):
 
     code = "run_not_done"
     title = "Run not done"
+
+
+class NoTwinError(ConflictError):
+    """A run on all images is judged by its twin, whose splits were kept; none is done."""
+
+    code = "no_twin"
+    title = "No twin"
 
 
 class AlreadyLiveError(ConflictError):
@@ -154,6 +163,15 @@ def _promotable(session: Session, caller: Caller, number: int) -> tuple[Run, str
             field="run",
             value=number,
             way_out="wait until the run is done, or promote another one",
+        )
+    recipe = parts.spec.recipe
+    if recipe.train_on == "all" and find_twin(session, run, recipe) is None:
+        raise NoTwinError(
+            f"run {number} was trained on all images of version {parts.version.number}, so no gate "
+            "can judge it: its twin does, and none is done",
+            field="run",
+            value=number,
+            way_out=way_to_twin(full_run(run, parts.version, parts.dataset), None),
         )
     return run, run.bundle_digest
 

@@ -25,9 +25,10 @@ from api.promotion.evidence import (
     compares,
     images_to_ask,
     pair_with_champion,
+    sample_all,
     sample_held_out,
 )
-from api.promotion.gates import Evidence, Gate, GateResult, judge, with_parity
+from api.promotion.gates import ClassPair, Evidence, Gate, GateResult, judge, with_parity
 from api.promotion.states import PromotionState, move
 from api.settings import Settings
 from api.stores import below_project
@@ -162,31 +163,45 @@ def _check(watch: Watch, case: Case, promotion: Promotion) -> Outcome:
 def _judge_candidate(watch: Watch, case: Case, promotion: Promotion) -> list[GateResult]:
     if case.report is None:
         raise NotYetError("the run has no report; train again")
+    if case.challenger.report is None:
+        raise NotYetError("the run was trained on all images and has no twin; train that")
     gates = with_parity(GATES.validate_python(case.endpoint.gates))
-    evidence = _evidence(watch, case, promotion, report=case.report, gates=gates)
+    reports = (case.report, case.challenger.report)
+    evidence = _evidence(watch, case, promotion, reports=reports, gates=gates)
     return [judge(gate, evidence) for gate in gates]
 
 
 def _evidence(
-    watch: Watch, case: Case, promotion: Promotion, *, report: Report, gates: tuple[Gate, ...]
+    watch: Watch,
+    case: Case,
+    promotion: Promotion,
+    *,
+    reports: tuple[Report, Report],
+    gates: tuple[Gate, ...],
 ) -> Evidence:
+    """Gather what gates look at; `reports` are the bundle's own, and that which measures it."""
+    own, measuring = reports
     store = _project_store(watch, case)
     url = _candidate_url(watch, case, promotion)
     until = monotonic() + watch.settings.lease.total_seconds() / 2
     ask = partial(_ask_candidate, url=url, promotion=promotion, until=until)
-    rows = sample_held_out(store, report, count=images_to_ask(gates))
-    pairs = None
-    if case.champion is not None:
+    sample = sample_all if case.challenger.full else sample_held_out
+    rows = sample(store, own, count=images_to_ask(gates))
+    pairs: list[ClassPair] | None = None
+    if case.live is not None:
+        champion = case.champion.report
         # Whole reports are read for it, so only when a gate looks at it.
         pairs = (
-            pair_with_champion(store, case.champion, report, names=case.class_names)
-            if compares(gates)
+            pair_with_champion(store, champion, measuring, names=case.class_names)
+            if champion is not None and compares(gates)
             else []
         )
     return Evidence(
-        summary=Summary.model_validate(report.summary),
+        summary=Summary.model_validate(measuring.summary),
         answers=ask_about(store, rows, ask=ask),
         pairs=pairs,
+        twin=case.challenger.twin,
+        champion_twin=case.champion.twin,
     )
 
 

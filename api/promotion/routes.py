@@ -138,6 +138,7 @@ def revoke_token(caller: Promoter, session: Db, endpoint: str, *, token: int) ->
     responses=responses(
         UnknownRunError,
         promotions.RunNotDoneError,
+        promotions.NoTwinError,
         promotions.AlreadyLiveError,
         promotions.PromotionUnderWayError,
     ),

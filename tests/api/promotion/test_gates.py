@@ -157,6 +157,21 @@ def test_a_champion_without_a_shared_image_does_not_pass(gate: Gate) -> None:
     assert "share no held-out image" in result.words
 
 
+def test_a_sentence_says_whose_figures_it_has() -> None:
+    pairs = [pair(50, 40, 40)]
+    plain = evidence(SAME, pairs=pairs)
+    full = plain._replace(twin=7)
+    both = full._replace(champion_twin=5)
+    for gate in (Minimum(at_most=0.2), NotWorseThanChampion(), NoClassFalls(by=0.1)):
+        words = judge(gate, plain).words
+        assert "twin" not in words
+        assert judge(gate, full).words == f"of run 7, its twin with splits kept: {words}"
+        compared = "" if isinstance(gate, Minimum) else "against run 5, the live model's twin: "
+        assert judge(gate, both).words == f"of run 7, its twin with splits kept: {compared}{words}"
+    # Parity measures the promoted bundle itself.
+    assert judge(Parity(), both) == judge(Parity(), plain)
+
+
 def test_parity_always_applies() -> None:
     assert with_parity([]) == (Parity(),)
     assert with_parity([Minimum(at_most=1)]) == (Minimum(at_most=1), Parity())

@@ -10,10 +10,14 @@ from sqlalchemy import func, select, update
 from api.cluster.protocol import Cluster
 from api.database import Database
 from api.promotion.reconcile import step
+from api.runs.named_recipes import FINE_TUNE
 from api.settings import Settings
 from api.stores import below_project
 from api.tables import Dataset, Endpoint, Job, JobState, Project, Promotion, Report, Run, Version
+from bearloop.contract.recipes import Recipe
+from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import Metric, ReportRow, SplitFigures, Summary
+from bearloop.contract.runs import RunSpec
 from bearloop.report_file import write_report
 from bearloop.store import FolderStore, Store, image_key
 from tests.api.promotion.cluster import CLASSES, probabilities
@@ -47,6 +51,8 @@ class Zoo:
         error: float = 0.1,
         pictures: list[tuple[bytes, str, int | None]] | None = None,
         predict: Predict = by_hash,
+        recipe: Recipe = FINE_TUNE,
+        seed: int = 1,
     ) -> int:
         """Add a run with its report over (picture, split, label); return its number."""
         images = pictures if pictures is not None else default_pictures()
@@ -54,17 +60,18 @@ class Zoo:
             self.files.put(image_key(hashlib.sha256(picture).hexdigest()), picture)
         with self.database.transaction() as session:
             version = self._version()
-            job = Job(project_id=self.project.id, kind="run", spec={}, state=state)
+            number = session.scalars(select(func.count()).select_from(Run)).one() + 1
+            spec = spec_of(number, recipe, seed).model_dump(mode="json")
+            job = Job(project_id=self.project.id, kind="run", spec=spec, state=state)
             session.add(job)
             session.flush()
-            number = session.scalars(select(func.count()).select_from(Run)).one() + 1
             run = Run(
                 project_id=self.project.id,
                 number=number,
                 version_id=version.id,
-                recipe="fine-tune",
-                recipe_digest="r",
-                seed=1,
+                recipe=recipe.name,
+                recipe_digest=recipe.digest(),
+                seed=seed,
                 job_id=job.id,
                 bundle_digest=digest if state is JobState.done else None,
                 created_by="trainer",
@@ -75,10 +82,11 @@ class Zoo:
                 key = f"reports/{number}.parquet"
                 rows = report_rows(images, predict)
                 self.files.put(key, write_report(rows))
-                summary = summarise(rows, error).model_dump(mode="json")
-                session.add(
-                    Report(run_id=run.id, summary=summary, loss_key=key, label_issue_key=key)
-                )
+                summary = summarise(rows, error)
+                if recipe.train_on == "all":
+                    summary = summary.model_copy(update={"splits": {}})
+                told = summary.model_dump(mode="json")
+                session.add(Report(run_id=run.id, summary=told, loss_key=key, label_issue_key=key))
         return number
 
     def step(self, cluster: Cluster, owner: str = "one") -> bool:
@@ -146,6 +154,25 @@ class Zoo:
             )
             session.add(version)
         return version
+
+
+def spec_of(number: int, recipe: Recipe, seed: int) -> RunSpec:
+    """What the run was told."""
+    entries = [
+        ClassEntry(id=key, name=name, position=place)
+        for place, (key, name) in enumerate(CLASSES.items())
+    ]
+    return RunSpec(
+        job=f"job-{number}",
+        project="zoo",
+        run=number,
+        version_digest="v",
+        manifest_key="versions/v/manifest.parquet",
+        classes=tuple(entries),
+        recipe=recipe,
+        seed=seed,
+        code_version="0.1.0",
+    )
 
 
 def default_pictures() -> list[tuple[bytes, str, int | None]]:
