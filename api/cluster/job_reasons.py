@@ -21,6 +21,11 @@ from api.cluster.waiting_reasons import Around
 from bearloop.contract.jobs import ExitCode
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
+OF_JOB: Final = "kueue.x-k8s.io/job-uid"
+"""Label of Kueue's Workload, its account of a Job."""
+QUOTA: Final = "QuotaReserved"
+"""Condition of a Workload; while its Job waits it is false, and says why."""
+UNASSIGNED: Final = "couldn't assign flavors to pod set main: "
 
 
 class Question(enum.Enum):
@@ -30,6 +35,7 @@ class Question(enum.Enum):
     nodes = enum.auto()
     events_of_job = enum.auto()
     events_of_pod = enum.auto()
+    workload = enum.auto()
 
 
 def see(name: str, job: Thing | None, pods: Sequence[Thing], *, around: Around) -> SeenJob | None:
@@ -45,7 +51,7 @@ def see(name: str, job: Thing | None, pods: Sequence[Thing], *, around: Around) 
     if failed := _condition(job, "Failed"):
         return _failed(name, job, failed, newest=newest)
     if job["spec"].get("suspend"):
-        return SeenJob(name, Phase.pending, attempt=attempt, reason=_why_suspended(job))
+        return SeenJob(name, Phase.pending, attempt=attempt, reason=_why_suspended(job, around))
     return _active(name, job, newest, around=around)
 
 
@@ -56,8 +62,10 @@ def alone(name: str) -> SeenJob:
 
 def question(job: Thing | None, pods: Sequence[Thing]) -> Question:
     """Tell what `see` needs to know of the world around."""
-    if job is None or job["spec"].get("suspend"):
+    if job is None:
         return Question.nothing
+    if job["spec"].get("suspend"):
+        return Question.workload if _queue_of(job) else Question.nothing
     if _condition(job, "Complete") or _condition(job, "Failed"):
         return Question.nothing
     newest = newest_pods(pods)
@@ -133,9 +141,21 @@ def _why_no_pod(around: Around) -> str:
     return "its pod is gone; it starts again" if had_one else "starts"
 
 
-def _why_suspended(job: Thing) -> str:
-    queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
-    return f"waits in queue {queue}" if queue else "is suspended: somebody has to resume its Job"
+def _why_suspended(job: Thing, around: Around) -> str:
+    queue = _queue_of(job)
+    if queue is None:
+        return "is suspended: somebody has to resume its Job"
+    uid = job["metadata"].get("uid")
+    own = [w for w in around.workloads if w["metadata"].get("labels", {}).get(OF_JOB) == uid]
+    held = [found for one in own if (found := _condition(one, QUOTA, "False"))]
+    # `LocalQueue team-a doesn't exist`; `couldn't assign flavors to pod set main: insufficient …`
+    said = str(held[-1].get("message", "")).removeprefix(UNASSIGNED) if held else ""
+    return f"waits in queue {queue}" + (f": {said}" if said else "")
+
+
+def _queue_of(job: Thing) -> str | None:
+    queue: str | None = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
+    return queue
 
 
 def _failed(name: str, job: Thing, failed: Thing, *, newest: Sequence[Thing]) -> SeenJob:
@@ -174,9 +194,9 @@ def _culprit(newest: Sequence[Thing]) -> Thing | None:
     return min(of_themselves or failed, key=_ended_at, default=None)
 
 
-def _condition(thing: Thing, kind: str) -> Thing | None:
+def _condition(thing: Thing, kind: str, status: str = "True") -> Thing | None:
     for condition in thing.get("status", {}).get("conditions", ()):
-        if condition["type"] == kind and condition["status"] == "True":
+        if condition["type"] == kind and condition["status"] == status:
             found: Thing = condition
             return found
     return None

@@ -45,6 +45,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "ReplicaSet": (APPS, "replicasets"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
+    # Kueue's account of a Job; there where a cluster has Kueue 0.15 or newer.
+    "Workload": ("/apis/kueue.x-k8s.io/v1beta2", "workloads"),
 }
 """Kind -> its group's path and its plural."""
 WITHOUT_NAMESPACE = {"Node"}

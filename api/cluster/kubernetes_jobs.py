@@ -20,7 +20,7 @@ LOG_BYTES = 4 * 2**20
 STALE = timedelta(seconds=5)
 """A list is read anew after that even where no change was heard of: a watch may be deaf."""
 NODES_STALE = timedelta(seconds=15)
-FORBIDDEN = 403
+FORBIDDEN, UNKNOWN = 403, 404
 
 
 class KubernetesJobs:
@@ -110,6 +110,8 @@ class KubernetesJobs:
                 pod = job_reasons.waiting_pod(job_reasons.newest_pods(pods))
                 assert pod is not None, "the question is about one"
                 return replace(around, events=self._events("Pod", pod["metadata"]["name"]))
+            case Question.workload:
+                return replace(around, workloads=self._workloads())
 
     def _is_stale(self) -> bool:
         heard_nothing = self._watch.listens and self._list.heard == self._watch.changes
@@ -138,6 +140,11 @@ class KubernetesJobs:
             self._list.events[kind, name] = found or ()
         return self._list.events[kind, name]
 
+    def _workloads(self) -> Sequence[Thing]:
+        if self._list.workloads is None:
+            self._list.workloads = _if_allowed(lambda: self._api.list("Workload")) or ()
+        return self._list.workloads
+
     def _owner(self) -> str | None:
         """Return the uid of the release's ConfigMap, which upgrades never make anew."""
         if self._owner_uid is None:
@@ -156,6 +163,8 @@ class _List:
     jobs: dict[str, Thing] = field(default_factory=dict)
     pods: dict[str, list[Thing]] = field(default_factory=dict)
     events: dict[tuple[str, str], Sequence[Thing]] = field(default_factory=dict)
+    workloads: Sequence[Thing] | None = None
+    """Kueue's, read when the first job waits in a queue."""
     heard: int = -1
     """The watch's count when it was read."""
     at: float = float("-inf")
@@ -167,10 +176,10 @@ class _List:
 
 
 def _if_allowed(read: Callable[[], Sequence[Thing]]) -> Sequence[Thing] | None:
-    """Read what only helps to say more; None where the worker may not."""
+    """Read what only helps to say more; None where the worker may not, or no such kind is."""
     try:
         return read()
     except ClusterError as error:
-        if error.status != FORBIDDEN:
+        if error.status not in {FORBIDDEN, UNKNOWN}:
             raise
         return None

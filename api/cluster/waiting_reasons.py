@@ -28,6 +28,8 @@ class Around:
     """The release's pods, those of the job itself among them or not."""
     events: Sequence[Thing] = ()
     """Of the job or of its pod, oldest first."""
+    workloads: Sequence[Thing] = ()
+    """Kueue's accounts of jobs, this one's among them."""
 
 
 def why_unscheduled(pod: Thing, said: str, around: Around) -> str:

@@ -5,15 +5,16 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 
 from api.cluster.kubernetes import KubernetesApi
 from api.cluster.kubernetes_cluster import PROGRAMS, KubernetesCluster
 from api.cluster.kubernetes_rules import KubernetesRules
 from api.cluster.protocol import JobRequest, Phase, SeenJob
-from tests.cluster.rig import PATIENCE, Namespace, run
+from tests.cluster.rig import PATIENCE, CommandError, Namespace, run
 
 IMAGE = os.environ.get("BEARLOOP_TEST_JOB_IMAGE", "localhost/bearloop-api:0.1.0")
 """Any image with a `python` that user 10001 may run."""
@@ -123,6 +124,16 @@ def pod_of(namespace: Namespace, name: str) -> str:
     """Return the job's one running pod."""
     (pod,) = namespace.running(f"bearloop.io/job={name}")
     return pod
+
+
+@cache
+def has_kueue() -> bool:
+    """Tell whether the cluster that KUBECONFIG names has Kueue in it."""
+    if "KUBECONFIG" in os.environ:
+        with suppress(CommandError):
+            run("kubectl", "get", "crd", "localqueues.kueue.x-k8s.io")
+            return True
+    return False
 
 
 def advertise(count: int) -> None:

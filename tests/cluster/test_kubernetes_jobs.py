@@ -18,6 +18,7 @@ from tests.cluster.jobs import (
     asked,
     ended,
     gone,
+    has_kueue,
     opened_cluster,
     opened_namespace,
     pod_of,
@@ -229,6 +230,7 @@ def test_a_deadline_ends_it(cluster: KubernetesCluster) -> None:
     assert job.reason == "it took longer than its deadline of 0:00:05"
 
 
+@pytest.mark.skipif(has_kueue(), reason="test_kueue.py tells it with a real Kueue")
 def test_a_suspended_job_waits_in_its_queue(
     cluster: KubernetesCluster, namespace: Namespace
 ) -> None:
