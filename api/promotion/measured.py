@@ -15,10 +15,8 @@ class Measured(NamedTuple):
 
     report: Report | None
     """None: it has none, or was trained on all images and has no twin."""
-    full: bool = False
-    """The run was trained on all images."""
     twin: int | None = None
-    """Number of the run whose report it is, where that is not the run itself."""
+    """Number of the run whose report it is, where the run itself was trained on all images."""
 
 
 NOT_MEASURED: Final = Measured(None)
@@ -36,4 +34,4 @@ def measured(session: Session, run_id: int) -> Measured:
         .join(Run, Run.id == Report.run_id)
         .where(Run.project_id == run.project_id, Run.number == twin)
     )
-    return Measured(session.scalar(of_twin), full=True, twin=twin)
+    return Measured(session.scalar(of_twin), twin)

@@ -185,7 +185,7 @@ def _evidence(
     url = _candidate_url(watch, case, promotion)
     until = monotonic() + watch.settings.lease.total_seconds() / 2
     ask = partial(_ask_candidate, url=url, promotion=promotion, until=until)
-    sample = sample_all if case.challenger.full else sample_held_out
+    sample = sample_held_out if case.challenger.twin is None else sample_all
     rows = sample(store, own, count=images_to_ask(gates))
     pairs: list[ClassPair] | None = None
     if case.live is not None:

@@ -1,6 +1,7 @@
 """What the routes of runs take and give."""
 
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -193,7 +194,7 @@ class RunParts(BaseModel):
     dataset: Dataset
     report: Report | None
 
-    @property
+    @cached_property
     def spec(self) -> RunSpec:
         """What the run was told."""
         return RunSpec.model_validate(self.job.spec)
