@@ -27,9 +27,10 @@ from bearloop.store import FolderStore, image_key
 from trainer.cache import open_pixels
 from trainer.data import Item
 from trainer.evaluate import features
+from trainer.heads import head_judge
 from trainer.label_issues import label_issue_scores
 from trainer.model import build_classifier
-from trainer.out_of_fold import head_judge, out_of_fold
+from trainer.out_of_fold import out_of_fold
 from trainer.weights import load_weights
 
 CPU = torch.device("cpu")

@@ -19,6 +19,12 @@ View = Callable[[NDArray[np.int64]], Tensor]
 Report = Callable[[int, int], None]
 """Told (pictures done, pictures in all)."""
 Rows = Sequence[int] | NDArray[np.integer]
+Room = Callable[[tuple[int, ...]], NDArray[np.float32]]
+"""Told a shape, returns an array to write answers into."""
+
+
+def _in_memory(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.empty(shape, np.float32)
 
 
 class NonFiniteError(Exception):
@@ -55,8 +61,9 @@ def features(
     preprocess: Preprocess,
     batch_size: int,
     report: Report | None = None,
+    room: Room = _in_memory,
 ) -> NDArray[np.float32]:
-    """Return the pooled activations of the body, float32 [n, features]."""
+    """Return the pooled activations of the body, float32 [n, features], where `room` has place."""
     return _over_batches(
         model,
         indices,
@@ -64,6 +71,7 @@ def features(
         view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
         batch_size=batch_size,
         report=report,
+        room=room,
     )
 
 
@@ -147,19 +155,23 @@ def _over_batches(
     view: View,
     batch_size: int,
     report: Report | None,
+    room: Room = _in_memory,
 ) -> NDArray[np.float32]:
     rows = np.asarray(indices, dtype=np.int64)
     was_training = model.training
     model.eval()
-    parts = []
+    answers: NDArray[np.float32] | None = None
     with exact_arithmetic():
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            parts.append(_finite(answer(view(batch)).cpu().numpy(), batch))
+            found = _finite(answer(view(batch)).cpu().numpy(), batch)
+            answers = room((len(rows), *found.shape[1:])) if answers is None else answers
+            answers[start : start + len(batch)] = found
             if report is not None:
                 report(start + len(batch), len(rows))
     model.train(was_training)
-    return np.concatenate(parts)
+    assert answers is not None  # nobody asks for no pictures
+    return answers
 
 
 def _augmented(

@@ -1,29 +1,18 @@
 """Every image judged by a model that never saw its label, nor that of a near duplicate.
 
-With pretrained weights the models are linear heads on features of the body as it was before the
-run, since the run's own body was trained on the labels that are to be judged. Without them they
-are whole models.
+With pretrained weights the models are linear heads (heads.py) on features of the body as it was
+before the run, since the run's own body was trained on the labels that are to be judged. Without
+them they are whole models.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from trainer.data import Item
 from trainer.errors import InputError
-
-PENALTY: Final = 0.5
-"""Weight of half the squared norm beside the mean cross entropy: 0.3 to 1 was best for 250 to 2,000
-pictures with 9 % and with 40 % wrong human labels (CIFAR-10N, resnet18 at 96 pixels)."""
-ITERATIONS: Final = 100
-"""Of L-BFGS, at most; standardised features need 30 to 60."""
-CHUNK: Final = 65_536
-"""Rows whose logits are held at a time."""
 
 Rows = NDArray[np.int64]
 Judge = Callable[[Rows, Rows], NDArray[np.floating]]
@@ -93,63 +82,6 @@ def out_of_fold(
     return judged
 
 
-def head_judge(
-    activations: NDArray[np.float32],
-    labels: Sequence[int | None],
-    *,
-    classes: int,
-    device: torch.device,
-    penalty: float = PENALTY,
-) -> Judge:
-    """Judge by multinomial logistic regression on features [n, d]: convex, so deterministic."""
-    place = np.array([-1 if label is None else label for label in labels], dtype=np.int64)
-
-    def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
-        mean, scale = _standard(activations[taught])
-        known = torch.from_numpy((activations[taught] - mean) / scale).to(device)
-        target = torch.from_numpy(place[taught]).to(device)
-        weight, bias = fit_head(known, target, classes=classes, penalty=penalty)
-        unknown = torch.from_numpy((activations[judged] - mean) / scale).to(device)
-        answer: NDArray[np.float32] = (unknown @ weight + bias).softmax(dim=1).cpu().numpy()
-        return answer
-
-    return judge
-
-
-def fit_head(
-    known: Tensor, labels: Tensor, *, classes: int, penalty: float
-) -> tuple[Tensor, Tensor]:
-    """Minimise mean cross entropy + penalty/2 |W|^2; returns W [d, classes] and b [classes].
-
-    The bias is free, so a rare class is not pulled towards the others' share.
-    """
-    weight = known.new_zeros(known.shape[1], classes, requires_grad=True)
-    bias = known.new_zeros(classes, requires_grad=True)
-    solver = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=ITERATIONS,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-7,
-        line_search_fn="strong_wolfe",
-    )
-
-    def objective() -> Tensor:
-        solver.zero_grad()
-        total = penalty / 2 * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        for chunk, target in zip(
-            torch.split(known, CHUNK), torch.split(labels, CHUNK), strict=True
-        ):
-            loss = functional.cross_entropy(chunk @ weight + bias, target, reduction="sum")
-            loss = loss / len(known)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total = total.detach() + loss.detach()
-        return total
-
-    solver.step(objective)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
-
-
 def _check_groups(items: Sequence[Item]) -> None:
     folds: dict[str, int] = {}
     for item in items:
@@ -162,11 +94,3 @@ def _check_groups(items: Sequence[Item]) -> None:
                 value=str(item.fold),
                 way_out="freeze the version again: folds must follow groups",
             )
-
-
-def _standard(features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    mean = features.mean(axis=0, dtype=np.float64)
-    spread = features.std(axis=0, dtype=np.float64)
-    # A feature that never varies says nothing; dividing by 1 leaves it at 0.
-    spread[spread < 1e-6] = 1
-    return mean.astype(np.float32), spread.astype(np.float32)

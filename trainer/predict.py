@@ -10,11 +10,13 @@ from bearloop.contract.runs import NO_CURVES, Curves, RunSpec
 from trainer.errors import InputError
 from trainer.evaluate import features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
+from trainer.heads import head_judge
 from trainer.model import Classifier, build_classifier
 from trainer.order import step_seed
-from trainer.out_of_fold import Judge, head_judge, out_of_fold
+from trainer.out_of_fold import Judge, out_of_fold
 from trainer.report import Predictions
 from trainer.run import Run
+from trainer.scratch import scratch_array
 
 Rows = NDArray[np.int64]
 
@@ -136,6 +138,7 @@ def _judge(run: Run, weights: dict[str, Tensor] | None, curves: Curves) -> Judge
         preprocess=run.spec.recipe.preprocess,
         batch_size=run.spec.recipe.batch_size,
         report=run.mailbox.counter("features"),
+        room=scratch_array,
     )
     before = run.ranks.gathered(own)
     labels = [item.label for item in run.items]

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torchvision
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from bearloop.contract.recipes import CacheStage, EvaluateStage
 from bearloop.intervals import wilson
@@ -17,7 +16,8 @@ from tests.trainer.runs import open_run
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.data import Item
 from trainer.errors import InputError
-from trainer.out_of_fold import fit_head, head_judge, out_of_fold, parts
+from trainer.heads import head_judge
+from trainer.out_of_fold import out_of_fold, parts
 from trainer.predict import new_model, predict
 
 CPU = torch.device("cpu")
@@ -99,21 +99,6 @@ def test_labels_of_one_fold_only_say_nothing_about_it() -> None:
     items = [item(k, label=k % 2, fold=5) for k in range(6)]
     judge = head_judge(np.eye(6, dtype="f4"), [k % 2 for k in range(6)], classes=2, device=CPU)
     assert (out_of_fold(items, judge, classes=2, folds=5) == 0.5).all()
-
-
-def test_the_head_is_multinomial_logistic_regression() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 5, 300)
-    known = (rng.normal(size=(300, 20)) + np.eye(20)[labels]).astype(np.float32)
-    penalty = 0.05
-    weight, bias = fit_head(
-        torch.from_numpy(known), torch.from_numpy(labels), classes=5, penalty=penalty
-    )
-    ours = (torch.from_numpy(known) @ weight + bias).softmax(dim=1).numpy()
-    # scikit-learn minimises the sum, C times, beside half the squared norm.
-    peer = LogisticRegression(C=1 / (penalty * 300), tol=1e-8, max_iter=5000)
-    theirs: NDArray[np.float64] = peer.fit(known, labels).predict_proba(known)
-    np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
 
 @pytest.mark.parametrize("pretrained", [True, False])

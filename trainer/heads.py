@@ -1,0 +1,122 @@
+"""Linear heads that judge labels: multinomial logistic regression on a body's features.
+
+The features of many pictures are more than memory should hold: they are read in chunks, again for
+each step of the solver.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trainer.out_of_fold import Judge
+
+PENALTY: Final = 0.5
+"""Weight of half the squared norm beside the mean cross entropy: 0.3 to 1 was best for 250 to 2,000
+pictures with 9 % and with 40 % wrong human labels (CIFAR-10N, resnet18 at 96 pixels)."""
+ITERATIONS: Final = 100
+"""Of L-BFGS, at most; standardised features need 30 to 60."""
+CHUNK_BYTES: Final = 16 * 1024 * 1024
+"""Of features that are in memory at a time."""
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+def head_judge(
+    features: Floats,
+    labels: Sequence[int | None],
+    *,
+    classes: int,
+    device: torch.device,
+    penalty: float = PENALTY,
+) -> Judge:
+    """Judge by heads on features [n, d], which may be a memory map; convex, so deterministic."""
+    place = np.array([-1 if label is None else label for label in labels], dtype=np.int64)
+
+    def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
+        mean, scale = _standard(features, taught)
+        known: Iterable[Tensor] = _Chunks(features, taught, mean, scale, device)
+        if device.type != "cpu":
+            known = list(known)  # a GPU has room for them, and they travel once
+        target = torch.from_numpy(place[taught]).to(device)
+        weight, bias = fit_head(known, target, classes=classes, penalty=penalty)
+        unknown = _Chunks(features, judged, mean, scale, device)
+        answers = [(part @ weight + bias).softmax(dim=1).cpu().numpy() for part in unknown]
+        return np.concatenate(answers)
+
+    return judge
+
+
+def fit_head(
+    known: Iterable[Tensor], labels: Tensor, *, classes: int, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """Minimise mean cross entropy + penalty/2 |W|^2; returns W [d, classes] and b [classes].
+
+    `known` are the features in chunks [m, d], read many times; together as many as `labels`. The
+    bias is free, so a rare class is not pulled towards the others' share.
+    """
+    first = next(iter(known))
+    weight = first.new_zeros(first.shape[1], classes, requires_grad=True)
+    bias = first.new_zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=ITERATIONS,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        solver.zero_grad()
+        total = penalty / 2 * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        done = 0
+        for chunk in known:
+            target = labels[done : done + len(chunk)]
+            loss = functional.cross_entropy(chunk @ weight + bias, target, reduction="sum")
+            loss = loss / len(labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total = total.detach() + loss.detach()
+            done += len(chunk)
+        return total
+
+    solver.step(objective)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Some rows of the features, standardised, in their order; can be read again and again."""
+
+    features: Floats
+    rows: Rows
+    mean: Floats
+    scale: Floats
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for part in _parts(self.features, self.rows):
+            yield torch.from_numpy((part - self.mean) / self.scale).to(self.device)
+
+
+def _parts(features: Floats, rows: Rows) -> Iterator[Floats]:
+    size = max(1, CHUNK_BYTES // features[:1].nbytes)
+    for start in range(0, len(rows), size):
+        yield features[rows[start : start + size]]
+
+
+def _standard(features: Floats, rows: Rows) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation [d] of some rows, added up in float64."""
+    total = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(features, rows))
+    mean = total / len(rows)
+    squares = sum(np.square(part - mean).sum(axis=0) for part in _parts(features, rows))
+    spread = np.sqrt(squares / len(rows))
+    # A feature that never varies says nothing; dividing by 1 leaves it at 0.
+    spread[spread < 1e-6] = 1
+    return mean.astype(np.float32), spread.astype(np.float32)
