@@ -15,6 +15,7 @@ from bearloop.bundle import bundle_prefix
 from bearloop.contract.jobs import ExitCode
 from bearloop.contract.runs import RunOutput, RunSpec
 from bearloop.curves_file import CURVES_FILE, save_curves
+from trainer.allocator import keep_freed_memory
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A run on several GPUs or nodes is shared by processes, each of which comes here again.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    keep_freed_memory()
     interruption = Interruption()
     interruption.listen()
     mailbox, read_spec = open_attempt(arguments)

@@ -51,9 +51,8 @@ class Pixels:
         """Copy the pixels of some items: uint8 [len(indices), side, side, 3]."""
         places = self._rows[np.asarray(indices, dtype=np.int64)]
         out = np.empty((len(places), self.spec.size, self.spec.size, 3), dtype=np.uint8)
-        for shard in np.unique(places[:, 0]):
-            chosen = places[:, 0] == shard
-            out[chosen] = self._shards[shard][places[chosen, 1]]
+        for made, (shard, row) in zip(out, places, strict=True):
+            made[:] = self._shards[shard][row]
         return out
 
 
