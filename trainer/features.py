@@ -1,9 +1,10 @@
 """Activations of a frozen body: one pass over the pictures, kept between runs as memory maps.
 
 A folder is named by all that decides the numbers: the body's weights, the model, preprocessing,
-augmentation, seed, the pictures in their order, and what computes. The pictures belong to the name
-since a body's last bits depend on who shares a batch: a run must not end with other weights because
-another one ran before it. Files are renamed into place whole: one cut short is never read.
+augmentation, seed, the pictures in their order, and what computes in which precision. The pictures
+belong to the name since a body's last bits depend on who shares a batch: a run must not end with
+other weights because another one ran before it. Files are renamed into place whole: one cut short
+is never read.
 """
 
 import hashlib
@@ -19,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
+from bearloop.contract.recipes import FeaturesStage, FitStage, Precision, Recipe
 from trainer.augment import augment
 from trainer.data import held_out, taught
 from trainer.evaluate import NonFiniteError, exact_arithmetic, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
+from trainer.precision import autocast
 from trainer.run import Run
 
 FOLDER = "features"
@@ -78,7 +80,10 @@ def activations(
         done = 0
         for name in missing:
             seen = _pictures(run, recipe, name=name, augmented=count > 1)
-            done = _pass(run, model, _Part(place / name, rows[name], seen), done=done, total=total)
+            # As everywhere: trained in the recipe's precision, measured in fp32.
+            precision = "fp32" if name == "valid" else recipe.precision
+            part = _Part(place / name, rows[name], seen, precision)
+            done = _pass(run, model, part, done=done, total=total)
         if missing:
             log.info("features of %d pictures in %.1f s", total, time.monotonic() - started)
     return Activations(
@@ -108,6 +113,7 @@ class _Part:
     rows: Rows
     seen: Callable[[Rows, int], Tensor]
     """Told rows and the batch's number, answers normalised pictures."""
+    precision: Precision
 
 
 def _rows(run: Run) -> tuple[Rows, Rows | None]:
@@ -124,7 +130,7 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = run.spec.recipe.batch_size
     decided = [recipe.model, recipe.pool, recipe.preprocess.canonical(), size, run.device.type]
-    decided += [torch.__version__, run.presized.spec.canonical()]
+    decided += [torch.__version__, recipe.precision, run.presized.spec.canonical()]
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]
     digest.update(repr(decided).encode())
@@ -165,8 +171,8 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
         written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
         for batch, start in enumerate(range(0, len(part.rows), size)):
             rows = part.rows[start : start + size]
-            with exact_arithmetic():
-                answers = model.features(part.seen(rows, batch)).cpu().numpy()
+            with exact_arithmetic(), autocast(part.precision, run.device):
+                answers = model.features(part.seen(rows, batch)).float().cpu().numpy()
             written[start : start + len(rows)] = answers
             run.mailbox.progress("features", done + start + len(rows), total)
         written.flush()
