@@ -1,0 +1,37 @@
+"""What a training came to, and several of them as one line of a table."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bearloop.intervals import wilson
+
+
+class Trained(NamedTuple):
+    """One training."""
+
+    seconds: float
+    """Of reading, decoding, training and validation; not of starting a program."""
+    wrong: int
+    """Held-out pictures that it gets wrong."""
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.wrong} of {self.of} wrong"
+
+
+def error(trained: Sequence[Trained]) -> str:
+    """Say the error over all trainings, with its interval."""
+    wrong, of = sum(one.wrong for one in trained), sum(one.of for one in trained)
+    share = wilson(wrong, of)
+    return f"{wrong} of {of} wrong, {share.value:.1%} ({share.low:.1%} - {share.high:.1%})"
+
+
+def mean_seconds(trained: Sequence[Trained]) -> float:
+    """Return the mean time of a training."""
+    return sum(one.seconds for one in trained) / len(trained)
+
+
+def faster(ours: Sequence[Trained], peer: Sequence[Trained]) -> float:
+    """Return how many times as fast we are, over the trainings that both did."""
+    both = min(len(ours), len(peer))
+    return mean_seconds(peer[:both]) / mean_seconds(ours[:both])

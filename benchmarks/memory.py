@@ -1,0 +1,111 @@
+"""Peak memory of a whole run as its version grows: 500, 5,000 and 50,000 pictures.
+
+    python benchmarks/memory.py WEIGHTS [--images 500 5000 50000] [--size 32]
+
+Pictures are made here; what is counted is the memory of the trainer's own (anonymous, in MB):
+decoded pictures and features lie in mapped files, whose pages the system takes back.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import ours
+from pictures import FOLDS, Picture
+from PIL import Image
+
+from api.runs.named_recipes import FINE_TUNE
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import CacheStage, FitStage, Recipe
+
+CLASSES = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--images", type=int, nargs="+", default=[500, 5000, 50_000])
+    parser.add_argument("--size", type=int, default=32)
+    given = parser.parse_args()
+    recipe = small(given.weights, size=given.size)
+    for count in given.images:
+        with tempfile.TemporaryDirectory() as scratch:
+            peak, seconds = trained(count, recipe, size=given.size, folder=Path(scratch))
+        print(f"{count:6} pictures: {peak / 1e6:7.1f} MB at most, {seconds:.0f} s", flush=True)
+
+
+def small(weights: Path, *, size: int) -> Recipe:
+    """Return `fine-tune` on small pictures, one epoch of each stage, report and all."""
+    stages: list[object] = [CacheStage(presize=size + 8)]
+    for stage in FINE_TUNE.stages[1:]:
+        once = {"epochs": 1} if isinstance(stage, FitStage) else {}
+        stages.append(stage.model_copy(update=once))
+    own = {
+        "model": "resnet18",
+        "weights": weights.resolve().as_uri(),
+        "preprocess": Preprocess(size=size),
+        "stages": tuple(stages),
+    }
+    return FINE_TUNE.model_copy(update=own)
+
+
+def trained(count: int, recipe: Recipe, *, size: int, folder: Path) -> tuple[float, float]:
+    """Train on so many pictures; return the peak in bytes and the seconds."""
+    store = folder / "store"
+    store.mkdir()
+    spec = ours.put_version(made(count, size=size, folder=folder), store, recipe=recipe, fold=0)
+    file = folder / "spec.json"
+    file.write_text(spec.model_dump_json())
+    command = [sys.executable, "-m", "trainer", "--spec", file, "--store", store.as_uri()]
+    environment = {**os.environ, "BEARLOOP_CACHE": str(folder / "cache")}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    peaks = [0]
+    threading.Thread(target=follow, args=(process, peaks), daemon=True).start()
+    _, errors = process.communicate()
+    if process.returncode:
+        sys.exit(errors)
+    return max(peaks), time.monotonic() - began
+
+
+def follow(process: subprocess.Popen[str], peaks: list[int]) -> None:
+    """Note what the process holds, twenty times a second."""
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        try:
+            lines = status.read_text().splitlines()
+        except OSError:
+            return
+        peaks += [int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")]
+        time.sleep(0.05)
+
+
+def made(count: int, *, size: int, folder: Path) -> list[Picture]:
+    """Write pictures of coloured noise, their colour by their class."""
+    random = np.random.default_rng(0)
+    pictures = []
+    for number in range(count):
+        label = number % CLASSES
+        pixels = random.integers(0, 160, (size, size, 3), dtype=np.uint8)
+        pixels[..., label] += 60
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        path = folder / f"{digest}.png"
+        path.write_bytes(buffer.getvalue())
+        pictures.append(Picture(path, f"class {label}", digest, number // CLASSES % FOLDS))
+    return pictures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Our side of a comparison: pictures frozen into a store, and the trainer as a program."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from figures import Trained
+from pictures import Picture
+
+from bearloop.contract.manifest import ManifestRow, manifest_digest
+from bearloop.contract.recipes import EvaluateStage, FitStage, Recipe
+from bearloop.contract.record import ClassEntry
+from bearloop.contract.runs import RunOutput, RunSpec
+from bearloop.manifest_file import write_manifest
+from bearloop.store import FolderStore, image_key
+
+QUICK = EvaluateStage(tta_views=0, folds=2)
+"""What is measured ends with the fit stages: the report is made as small as it can be."""
+
+
+def put_version(pictures: Sequence[Picture], folder: Path, *, recipe: Recipe, fold: int) -> RunSpec:
+    """Store a version whose valid split is one fold, and return what a run on it is told."""
+    store = FolderStore(folder)
+    names = sorted({one.label for one in pictures})
+    classes = tuple(ClassEntry(id=i + 1, name=name, position=i) for i, name in enumerate(names))
+    rows = []
+    for one in pictures:
+        store.put(image_key(one.sha256), one.path.read_bytes())
+        rows.append(
+            ManifestRow(
+                sha256=one.sha256,
+                label=names.index(one.label) + 1,
+                state="labelled",
+                split="valid" if one.fold == fold else "train",
+                group=one.sha256,
+                fold=int(one.sha256[:8], 16) % 60,
+            )
+        )
+    digest = manifest_digest(classes, rows)
+    key = f"versions/{digest}/manifest.parquet"
+    store.put(key, write_manifest(rows))
+    return RunSpec(
+        job="benchmark",
+        project="benchmark",
+        run=1,
+        version_digest=digest,
+        manifest_key=key,
+        classes=classes,
+        recipe=recipe,
+        seed=fold + 1,
+        device="cpu",
+        code_version="benchmark",
+    )
+
+
+def train(spec: RunSpec, folder: Path, *, cache: Path) -> RunOutput:
+    """Run `python -m trainer` on a stored version; what it decodes goes below `cache`."""
+    file = folder / "spec.json"
+    file.write_text(spec.model_dump_json())
+    command = [sys.executable, "-m", "trainer", "--spec", file, "--store", folder.as_uri()]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "BEARLOOP_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(done.stderr)
+    return RunOutput.model_validate(json.loads(done.stdout)["output"])
+
+
+def changed(
+    recipe: Recipe, *, weights: Path, epochs: int | None = None, **fields: object
+) -> Recipe:
+    """Return a named recipe with other weights and fields, and the quick report.
+
+    `epochs` are those of its last fit stage.
+    """
+    last = max(i for i, stage in enumerate(recipe.stages) if isinstance(stage, FitStage))
+    stages = []
+    for place, stage in enumerate(recipe.stages):
+        if isinstance(stage, EvaluateStage):
+            stages.append(QUICK)
+        elif isinstance(stage, FitStage) and place == last and epochs is not None:
+            stages.append(stage.model_copy(update={"epochs": epochs}))
+        else:
+            stages.append(stage)
+    own = {"weights": weights.resolve().as_uri(), "stages": tuple(stages), **fields}
+    return Recipe.model_validate({**recipe.model_dump(), **own})
+
+
+def fit(pictures: Sequence[Picture], recipe: Recipe, *, fold: int) -> Trained:
+    """Train on all but one fold, with nothing cached before."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Path(scratch, "store")
+        store.mkdir()
+        spec = put_version(pictures, store, recipe=recipe, fold=fold)
+        output = train(spec, store, cache=Path(scratch, "cache"))
+    wrong = output.summary.splits["valid"].error
+    seconds = output.seconds["cache"] + output.seconds["fit"]
+    return Trained(seconds, round(wrong.value * wrong.n), wrong.n)
