@@ -16,6 +16,7 @@ from api.runs.recipes import (
     stored_recipe,
 )
 from api.runs.schemas import RecipeView
+from api.runs.trainable import check_kind
 from api.tables import Recipe as RecipeRow
 from bearloop.contract.models import with_own_statistics
 from bearloop.contract.recipes import Recipe
@@ -63,6 +64,7 @@ def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
 
     What it does not say of how pixels are normalised is stored as its weights expect it.
     """
+    check_kind(recipe.weights)
     recipe = checked(with_own_statistics(recipe))
     if recipe.name in NAMED:
         raise _exists(recipe, "bearloop's own")

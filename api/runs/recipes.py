@@ -24,9 +24,6 @@ from bearloop.contract.recipes import (
     TrainOn,
 )
 
-PRESIZE = 460 / 224
-"""Side of the cached pictures over the side of the model's input: room for one random crop."""
-
 
 class Changes(BaseModel):
     """What a run changes of its recipe; what is absent stays as the recipe has it."""
@@ -142,7 +139,7 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     stages = _with_fits(recipe.stages, changes)
     given["preprocess"] = recipe.preprocess.model_copy(update=_given(changes, OF_PREPROCESS))
     if changes.size is not None:
-        stages = _with_sizes(stages, changes.size)
+        stages = _with_sizes(stages, changes.size, before=recipe.preprocess.size)
     if changes.augment is not None:
         given["augment"] = _with_fields(recipe.augment, changes.augment)
     stages = _with_views(stages, changes)
@@ -326,7 +323,7 @@ def _feature_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
         if not isinstance(stage, FeaturesStage):
             continue
         after = [step for step in recipe.stages[place + 1 :] if not isinstance(step, LrFindStage)]
-        if not isinstance(after[0], FitStage) or after[0].frozen_to != -1:
+        if not isinstance(after[0], FitStage) or not after[0].head_only:
             yield BrokenRecipeError(
                 "no fit stage behind the features stage trains the head alone",
                 field=f"recipe.stages.{place}",
@@ -414,12 +411,12 @@ def _with_fits(stages: tuple[Stage, ...], changes: Changes) -> tuple[Stage, ...]
     )
 
 
-def _with_sizes(stages: tuple[Stage, ...], size: int) -> tuple[Stage, ...]:
-    """Let the presize follow the size; no stage before the last trains larger than that."""
-    presize = min(1024, round(size * PRESIZE))
+def _with_sizes(stages: tuple[Stage, ...], size: int, *, before: int) -> tuple[Stage, ...]:
+    """Let the presize keep its proportion; no stage before the last trains larger than that."""
     sized: list[Stage] = []
     for stage in stages:
         if isinstance(stage, CacheStage):
+            presize = min(1024, round(stage.presize * size / before))
             sized.append(stage.model_copy(update={"presize": presize}))
         elif isinstance(stage, FitStage) and stage.size is not None:
             sized.append(stage.model_copy(update={"size": min(stage.size, size)}))

@@ -8,6 +8,7 @@ from api.tables import Version
 from bearloop.contract.record import ClassEntry
 from bearloop.store import StoreError, open_store
 
+NAMED = ("imagenet", "none")
 SUFFIXES = (".pth", ".pth.xz", ".safetensors")
 
 
@@ -49,15 +50,22 @@ def check_version(version: Version) -> tuple[ClassEntry, ...]:
     return classes
 
 
-def check_weights(weights: str, *, allowed: tuple[str, ...], local: bool) -> None:
-    """Refuse weights that the project may not name, or that are not there."""
-    if weights in ("imagenet", "none"):
+def check_kind(weights: str) -> None:
+    """Refuse weights that no project could name."""
+    if weights in NAMED:
         return
     if not weights.startswith(("file:", "s3:")):
         raise _no_such(weights, "no such kind of weights")
-    check_address(weights, allowed=allowed, local=local, field="weights")
     if not weights.endswith(SUFFIXES):
         raise _no_such(weights, f"expected a name that ends in {', '.join(SUFFIXES)}")
+
+
+def check_weights(weights: str, *, allowed: tuple[str, ...], local: bool) -> None:
+    """Refuse weights that the project may not name, or that are not there."""
+    check_kind(weights)
+    if weights in NAMED:
+        return
+    check_address(weights, allowed=allowed, local=local, field="weights")
     # Elsewhere the folder may be mounted in the job's pod only; there the job says it.
     if (weights.startswith("s3:") or local) and not _is_there(weights):
         raise _no_such(weights, "there is no such file")

@@ -1,15 +1,18 @@
 """The evaluation transform as a value: validation, test-time augmentation and serving share it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bearloop.contract.record import Record
 
-Channels = tuple[float, float, float]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Channels = tuple[Finite, Finite, Finite]
 """A number each for red, green and blue."""
+Spreads = tuple[Positive, Positive, Positive]
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+IMAGENET_STD: Spreads = (0.229, 0.224, 0.225)
 LEAST_SIZE = 8
 
 Resize = Literal["crop", "pad", "squish"]
@@ -23,5 +26,6 @@ class Preprocess(Record):
     resize: Resize = "crop"
     """`crop`: the centre square; `pad`: all of it on black; `squish`: both sides to `size`."""
     mean: Channels = IMAGENET_MEAN
-    std: Channels = IMAGENET_STD
+    """Per channel, of pixels in 0..1."""
+    std: Spreads = IMAGENET_STD
     """Per channel, of pixels in 0..1."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,19 +14,27 @@ class Augment(Record):
     """Random changes of a training picture, composed into one interpolation (fastai's names)."""
 
     flip: bool = True
+    """Left and right, half of the time."""
     vertical_flip: bool = False
+    """Up and down, half of the time."""
     # An encoding leaves it out where it is off: older digests stand.
     quarter_turns: bool = Field(default=False, exclude_if=lambda turns: not turns)
     """Turn half of the pictures by 90 degrees; with both flips all eight ways come equally often.
     """
     max_rotate: float = Field(default=10.0, ge=0, le=180)
     """Degrees to either side."""
-    min_zoom: float = Field(default=1.0, gt=0)
-    max_zoom: float = Field(default=1.1, gt=0)
+    min_zoom: float = Field(default=1.0, gt=0, le=100)
+    """Least factor by which a picture is enlarged."""
+    max_zoom: float = Field(default=1.1, gt=0, le=100)
+    """Largest factor."""
     max_lighting: float = Field(default=0.2, ge=0, lt=1)
+    """How far brightness and contrast change at most, as a share."""
     max_warp: float = Field(default=0.2, ge=0, le=1)
+    """How far a picture is seen from the side at most."""
     p_affine: float = Field(default=0.75, ge=0, le=1)
+    """Share of pictures that each of zoom, turn and warp changes."""
     p_lighting: float = Field(default=0.75, ge=0, le=1)
+    """Share of pictures that each of brightness and contrast changes."""
     min_scale: float = Field(default=0.75, gt=0, le=1)
     """Least share of the presized area that a random crop keeps; 1 crops nothing."""
     padding: Literal["reflection", "border", "zeros"] = Field(
@@ -127,6 +135,8 @@ class CacheStage(Record):
     """Side in pixels of the square that training crops are taken from."""
 
 
+LAYER_GROUPS: Final = 3
+"""Of every model: two of the body, and the head."""
 Schedule = Annotated[OneCycle | CosineRestarts | Flat, Field(discriminator="kind")]
 Precision = Literal["bf16", "fp16", "fp32"]
 TrainOn = Literal["train", "all"]
@@ -144,9 +154,11 @@ class LrFindStage(Record):
 
     kind: Literal["lr-find"] = "lr-find"
     start_lr: Rate = 1e-7
+    """Of the head, where the search begins."""
     end_lr: Rate = 10.0
     """Of the head; the rates between are spaced evenly in the logarithm."""
     iterations: int = Field(default=100, ge=30, le=1000)
+    """Steps from the first rate to the last."""
     stop_at: float = Field(default=4.0, gt=1)
     """Times the best smoothed loss at which the search ends early."""
     suggestion: Suggestion = "valley"
@@ -184,9 +196,12 @@ class FitStage(Record):
     """Train for a number of epochs."""
 
     kind: Literal["fit"] = "fit"
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}$")
+    """Unlike every other stage's; the report, MLflow and files bear it."""
     epochs: int = Field(ge=1, le=1000)
+    """Times that every picture is trained on."""
     schedule: Schedule = OneCycle()
+    """How the rate moves through the stage."""
     lr: Rate | Literal["auto"]
     """Highest rate of the last layer group (the head); `auto`: what the lr-find stage before it
     finds."""
@@ -199,11 +214,14 @@ class FitStage(Record):
     lr_body_times: Rate | None = Field(default=None, exclude_if=lambda times: times is None)
     """With `auto`: the first layer group's rate as a multiple of the rate found; None: as the
     head's."""
-    frozen_to: int = 0
-    """Layer groups before this index are frozen; 0 trains all, -1 the head only. A frozen group's
+    frozen_to: int = Field(default=0, ge=-LAYER_GROUPS, lt=LAYER_GROUPS)
+    """Of the three layer groups those before this index are frozen; 0 trains all, -1 (or 2) the
+    head only. A frozen group's
     BatchNorm stays in eval mode, so that its statistics stay as they were."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's; biases, norms and embeddings of places have none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread evenly over all classes."""
     size: int | None = Field(default=None, ge=8, le=1024, exclude_if=lambda own: own is None)
     """Side in pixels of the pictures that it trains and validates on; None: the recipe's, which
     the last stage has always."""
@@ -217,6 +235,11 @@ class FitStage(Record):
         default=None, exclude_if=lambda stopping: stopping is None
     )
     """End before the last epoch when the valid images get no better, and keep the best weights."""
+
+    @property
+    def head_only(self) -> bool:
+        """Whether the body stays as it is."""
+        return self.frozen_to in (-1, LAYER_GROUPS - 1)
 
     @property
     def snapshots(self) -> tuple[int, ...]:
@@ -300,6 +323,7 @@ class Recipe(Record):
     """Named training steps over one model."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """Stands for these steps for ever."""
     model: str = "resnet34"
     """A torchvision classifier by name."""
     weights: str = "imagenet"
@@ -308,9 +332,13 @@ class Recipe(Record):
     """What the head sees of the feature map: its maxima beside its means, or the means alone. None:
     `concat`, or the one vector that a model without a feature map gives."""
     preprocess: Preprocess = Preprocess()
+    """What every picture becomes that is not trained on, when it is served too."""
     augment: AnyAugment = SIDE_ON
+    """Random changes of training pictures."""
     batch_size: int = Field(default=64, ge=2, le=4096)
+    """Pictures of a batch, over all processes."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Of the head's last layer; half of it before its first."""
     accumulate: int = Field(default=1, ge=1, le=256, exclude_if=lambda batches: batches == 1)
     """Batches that make one step: it is that of a batch so many times as large, with the
     activations of one in memory."""
@@ -326,6 +354,7 @@ class Recipe(Record):
     """`all`: every labelled image, the valid and test ones too. Nothing is held out then, so the
     run measures no error: its twin does, the same recipe with `train`."""
     stages: tuple[Stage, ...]
+    """In order: one cache, then features, lr-find and fit stages, one evaluate last."""
 
     @model_validator(mode="after")
     def _evens_out_once(self) -> Self:
@@ -357,7 +386,7 @@ class Recipe(Record):
                 feeding = step
             elif isinstance(step, FitStage):
                 # A body that was trained gives other activations.
-                feeding = feeding if step.frozen_to == -1 else None
+                feeding = feeding if step.head_only else None
                 if step.name == stage.name:
                     return feeding
         return None

@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict
 class Record(BaseModel):
     """An immutable value; unknown fields are refused, so a spec never carries what nobody reads."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="constants",
+        # What stands below a field is its description in the API's documents.
+        use_attribute_docstrings=True,
+    )
 
     def canonical(self) -> bytes:
         """Encode as UTF-8 JSON with sorted keys and no blanks: equal records give equal bytes."""

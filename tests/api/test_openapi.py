@@ -37,6 +37,18 @@ def test_every_operation_is_named_once_and_described() -> None:
     assert all(described["description"] for _, _, described in operations())
 
 
+@pytest.mark.parametrize(
+    "record", ["Augment", "FitStage", "LrFind", "LrFindStage", "Preprocess", "Recipe"]
+)
+def test_every_field_of_what_a_run_is_told_is_described(record: str) -> None:
+    schemas = DESCRIPTION["components"]["schemas"]
+    names = [name for name in schemas if name in (record, f"{record}-Input", f"{record}-Output")]
+    assert names
+    for name in names:
+        fields = schemas[name]["properties"]
+        assert [key for key in fields if "description" not in fields[key]] in ([], ["kind"]), name
+
+
 def test_every_error_is_described_as_a_problem() -> None:
     for method, path, described in operations():
         for status, answer in described["responses"].items():
