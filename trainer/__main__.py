@@ -20,7 +20,7 @@ from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
 from trainer.cost import Meter, cost_of
-from trainer.data import load_items, taught
+from trainer.data import held_out, load_items, taught
 from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
 from trainer.export import export_bundle
@@ -159,7 +159,12 @@ def _begin(
     cache, _ = check_stages(spec.recipe)
     check_precision(spec, device)
     items = load_items(store, spec)
-    ranks.check_batches(spec, pictures=len(taught(items, spec.recipe)[0]))
+    apart = held_out(items, spec.recipe)
+    ranks.check_batches(
+        spec,
+        pictures=len(taught(items, spec.recipe)[0]),
+        valid=ranks.count if apart is None else len(apart[0]),
+    )
     weights = load_weights(spec.recipe)
     model = new_model(spec, device, weights=weights)
     checkpoints = Checkpoints(store, spec)

@@ -12,6 +12,7 @@ from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment, EvaluateStage
 from trainer.augment import augment
 from trainer.cache import EvaluationPixels, PresizedPixels
+from trainer.memory import too_large
 from trainer.model import Classifier
 
 View = Callable[[NDArray[np.int64]], Tensor]
@@ -135,6 +136,19 @@ def normalised(
     return scaled.permute(0, 3, 1, 2).contiguous()
 
 
+def in_halves(answer: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+    """Answer as many pictures at a time as fit into the device's memory; raises InputError."""
+    try:
+        return answer(pictures)
+    except torch.OutOfMemoryError as error:
+        if len(pictures) == 1:
+            raise too_large(1) from error
+    # Outside the handler, where the failed pass's tensors are not held any more.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return torch.cat([in_halves(answer, half) for half in pictures.tensor_split(2)])
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Keep fp32 fp32: cuDNN would round to TF32, and choose its algorithms by a race."""
@@ -164,7 +178,7 @@ def _over_batches(
     with exact_arithmetic():
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found = _finite(answer(view(batch)).cpu().numpy(), batch)
+            found = _finite(in_halves(answer, view(batch)).cpu().numpy(), batch)
             answers = room((len(rows), *found.shape[1:])) if answers is None else answers
             answers[start : start + len(batch)] = found
             if report is not None:

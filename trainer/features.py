@@ -23,7 +23,7 @@ from torch import Tensor
 from bearloop.contract.recipes import FeaturesStage, FitStage, Precision, Recipe
 from trainer.augment import augment
 from trainer.data import held_out, taught
-from trainer.evaluate import NonFiniteError, exact_arithmetic, normalised
+from trainer.evaluate import NonFiniteError, exact_arithmetic, in_halves, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
 from trainer.precision import autocast
@@ -172,7 +172,7 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
         for batch, start in enumerate(range(0, len(part.rows), size)):
             rows = part.rows[start : start + size]
             with exact_arithmetic(), autocast(part.precision, run.device):
-                answers = model.features(part.seen(rows, batch)).float().cpu().numpy()
+                answers = in_halves(model.features, part.seen(rows, batch)).float().cpu().numpy()
             written[start : start + len(rows)] = answers
             run.mailbox.progress("features", done + start + len(rows), total)
         written.flush()

@@ -81,7 +81,7 @@ class Memory:
         self.halvings += 1
         more = self.parts(pictures, accumulate=accumulate)
         if more == parts:
-            raise _too_large(-(-pictures // parts), step=step)
+            raise too_large(-(-pictures // parts), at=f"step {step}")
         self._say(
             step,
             f"out of memory at step {step} with {-(-pictures // parts)} pictures at a time: each "
@@ -107,10 +107,12 @@ def _restore(before: _Statistics) -> None:
             buffer.copy_(values.view_as(buffer))
 
 
-def _too_large(pictures: int, *, step: int) -> InputError:
+def too_large(pictures: int, *, at: str = "evaluation") -> InputError:
+    """Return the error of a run whose model is too large for the device."""
+    what = "one picture fits" if pictures == 1 else f"{pictures} pictures at a time fit"
     return InputError(
         "out_of_memory",
-        f"not even {pictures} pictures at a time fit into the device's memory (step {step})",
+        f"not even {what} into the device's memory ({at})",
         field="recipe.model",
         way_out="take smaller pictures (size), a smaller model, precision bf16 or fp16, or a GPU "
         "with more memory",

@@ -72,10 +72,10 @@ def out_of_fold(
     number, count = turns
     todo = todo[number::count]
     for done, part in enumerate(todo, start=1):
-        if len(part.taught):
+        if len(part.taught) > 1:
             judged[part.judged] = judge(part.taught, part.judged)
         else:
-            # All labels lie in one fold: nothing is known about it from outside.
+            # All labels lie in one fold, or all but one: nothing is learnt about it from outside.
             judged[part.judged] = 1 / classes
         if report is not None:
             report(done, len(todo))

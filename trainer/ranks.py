@@ -148,20 +148,32 @@ class Ranks:
         if self.count > 1 and len(set(self._gathered_sizes(steps))) > 1:
             raise StrayedError("the processes read different checkpoints")
 
-    def check_batches(self, spec: RunSpec, *, pictures: int) -> None:
-        """Raise InputError where so many processes cannot share the batches."""
+    def check_batches(self, spec: RunSpec, *, pictures: int, valid: int) -> None:
+        """Raise InputError where so many processes cannot share the batches, or the valid images.
+
+        `pictures` are those that are learnt from.
+        """
         least = self.least_batch
         recipe = spec.recipe
         sizes = [recipe.during(stage).batch_size for _, stage in recipe.fits()]
         size = min(recipe.batch_size, pictures, *sizes)
         if self.count > 1 and size < least:
-            raise InputError(
-                "too_many_processes",
-                f"{self.count} processes cannot share batches of {size} pictures",
-                field="nodes" if spec.nodes > 1 else "gpus",
-                value=str(spec.nodes if spec.nodes > 1 else spec.gpus),
-                way_out=f"a batch needs {least} pictures or more: ask for fewer GPUs and nodes",
+            raise self._too_many(
+                spec, f"batches of {size} pictures", f"a batch needs {least} pictures or more"
             )
+        if valid < self.count > 1:
+            raise self._too_many(
+                spec, f"{valid} valid images", f"{self.count} valid images or more are needed"
+            )
+
+    def _too_many(self, spec: RunSpec, what: str, needed: str) -> InputError:
+        return InputError(
+            "too_many_processes",
+            f"{self.count} processes cannot share {what}",
+            field="nodes" if spec.nodes > 1 else "gpus",
+            value=str(spec.nodes if spec.nodes > 1 else spec.gpus),
+            way_out=f"{needed}: ask for fewer GPUs and nodes",
+        )
 
     def _gathered_sizes(self, own: int) -> list[int]:
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]

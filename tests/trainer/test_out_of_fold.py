@@ -95,6 +95,18 @@ def test_learnable_labels_are_found_out_of_fold_and_conflicts_are_predicted() ->
     assert (p.argmax(axis=1) == truth).mean() > 0.9
 
 
+def test_one_label_elsewhere_says_nothing_about_a_fold() -> None:
+    items = [item(k, label=k % 2, fold=5) for k in range(6)] + [item(6, label=0, fold=1)]
+
+    def judge(taught: NDArray[np.int64], judged: NDArray[np.int64]) -> NDArray[np.floating]:
+        assert len(taught) > 1, "BatchNorm cannot train on one picture"
+        return np.full((len(judged), 2), 0.25)
+
+    judged = out_of_fold(items, judge, classes=2, folds=5)
+    assert (judged[:6] == 0.5).all()
+    assert (judged[6] == 0.25).all()
+
+
 def test_labels_of_one_fold_only_say_nothing_about_it() -> None:
     items = [item(k, label=k % 2, fold=5) for k in range(6)]
     judge = head_judge(np.eye(6, dtype="f4"), [k % 2 for k in range(6)], classes=2, device=CPU)

@@ -126,9 +126,16 @@ class TestShares:
     def test_more_processes_than_a_batch_can_be_shared_by_are_refused(self, tmp_path: Path) -> None:
         spec = shared(FolderStore(tmp_path), GENTLE, nodes=5)
         with pytest.raises(InputError) as refused:
-            Ranks(torch.device("cpu"), count=5).check_batches(spec, pictures=21)
+            Ranks(torch.device("cpu"), count=5).check_batches(spec, pictures=21, valid=9)
         assert (refused.value.problem.field, refused.value.problem.value) == ("nodes", "5")
-        alone().check_batches(spec, pictures=1)
+        alone().check_batches(spec, pictures=1, valid=1)
+
+    def test_more_processes_than_valid_images_are_refused(self, tmp_path: Path) -> None:
+        spec = shared(FolderStore(tmp_path), GENTLE, nodes=3)
+        three = Ranks(torch.device("cpu"), count=3)
+        three.check_batches(spec, pictures=21, valid=3)
+        with pytest.raises(InputError, match="cannot share 2 valid images"):
+            three.check_batches(spec, pictures=21, valid=2)
 
 
 @pytest.mark.parametrize(
