@@ -14,8 +14,10 @@ from pictures import Picture
 from bearloop.contract.manifest import ManifestRow, manifest_digest
 from bearloop.contract.recipes import EvaluateStage, FitStage, Recipe
 from bearloop.contract.record import ClassEntry
+from bearloop.contract.report import ReportRow
 from bearloop.contract.runs import RunOutput, RunSpec
 from bearloop.manifest_file import write_manifest
+from bearloop.report_file import read_page
 from bearloop.store import FolderStore, image_key
 
 QUICK = EvaluateStage(tta_views=0, folds=2)
@@ -75,9 +77,14 @@ def train(spec: RunSpec, folder: Path, *, cache: Path) -> RunOutput:
 
 
 def changed(
-    recipe: Recipe, *, weights: Path, epochs: int | None = None, **fields: object
+    recipe: Recipe,
+    *,
+    weights: Path,
+    epochs: int | None = None,
+    report: EvaluateStage = QUICK,
+    **fields: object,
 ) -> Recipe:
-    """Return a named recipe with other weights and fields, and the quick report.
+    """Return a named recipe with other weights and fields, and the quick report or another.
 
     `epochs` are those of its last fit stage.
     """
@@ -85,7 +92,7 @@ def changed(
     stages = []
     for place, stage in enumerate(recipe.stages):
         if isinstance(stage, EvaluateStage):
-            stages.append(QUICK)
+            stages.append(report)
         elif isinstance(stage, FitStage) and place == last and epochs is not None:
             stages.append(stage.model_copy(update={"epochs": epochs}))
         else:
@@ -96,11 +103,21 @@ def changed(
 
 def fit(pictures: Sequence[Picture], recipe: Recipe, *, fold: int) -> Trained:
     """Train on all but one fold, with nothing cached before."""
+    return whole_run(pictures, recipe, fold=fold)[0]
+
+
+def whole_run(
+    pictures: Sequence[Picture], recipe: Recipe, *, fold: int
+) -> tuple[Trained, list[ReportRow]]:
+    """Train on all but one fold, with nothing cached before; return the fold's report, too."""
     with tempfile.TemporaryDirectory() as scratch:
         store = Path(scratch, "store")
         store.mkdir()
         spec = put_version(pictures, store, recipe=recipe, fold=fold)
         output = train(spec, store, cache=Path(scratch, "cache"))
+        key = output.report_keys["loss"]
+        rows = read_page(FolderStore(store), key, start=0, count=len(pictures))
     wrong = output.summary.splits["valid"].error
     seconds = output.seconds["cache"] + output.seconds["fit"]
-    return Trained(seconds, round(wrong.value * wrong.n), wrong.n)
+    trained = Trained(seconds, round(wrong.value * wrong.n), wrong.n)
+    return trained, [row for row in rows if row.split == "valid"]

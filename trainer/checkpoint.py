@@ -1,7 +1,9 @@
 """Checkpoints: all that a run needs to go on, as one safetensors object; never pickle."""
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +58,8 @@ class FitState(BaseModel):
     """Of the loss, in fp16."""
     kept: dict[str, int] = {}
     """Number of the epoch whose weights a stage ended with, by stage that might stop early."""
+    seconds_beside: dict[str, float] = {}
+    """What was spent beside the epochs, by what for: a body's pass, the search of a rate."""
     notes: list[str] = []
     """What happened beside the plan, in sentences."""
 
@@ -74,6 +78,14 @@ class FitState(BaseModel):
         self.trained += self.pictures
         self.train_seconds += self.seconds
         self.batch, self.loss_sum, self.pictures, self.seconds = 0, 0.0, 0, 0.0
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Add what happens inside to the seconds beside the epochs."""
+        began = time.monotonic()
+        yield
+        spent = self.seconds_beside.get(what, 0.0)
+        self.seconds_beside[what] = spent + time.monotonic() - began
 
     def curves(self) -> Curves:
         """Return what the recorder shows so far."""

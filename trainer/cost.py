@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from bearloop.contract.runs import Cost, Curves
+from bearloop.contract.runs import Cost
 from trainer.checkpoint import FitState
 from trainer.ranks import Ranks
 
@@ -118,14 +118,14 @@ def cost_of(used: Sequence[Used], state: FitState) -> Cost:
         gpu_utilisation=fmean(gpus) if gpus else None,
         peak_memory=int(max(sum(one.memory for one in node) for node in nodes)),
         peak_gpu_memory=int(max(gpu_memory)) if gpu_memory else None,
-        stages=stage_seconds(state.curves()),
+        stages=cost_stages(state),
     )
 
 
-def stage_seconds(curves: Curves) -> dict[str, float]:
-    """Add up the seconds of each fit stage's epochs, training and validation."""
-    seconds: dict[str, float] = {}
-    for epoch in curves.epochs:
+def cost_stages(state: FitState) -> dict[str, float]:
+    """Add up the seconds of each fit stage's epochs, beside a body's pass and searches of rates."""
+    seconds = dict(state.seconds_beside)
+    for epoch in state.epochs:
         seconds[epoch.stage] = seconds.get(epoch.stage, 0.0) + epoch.seconds
     return seconds
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from bearloop.intervals import wilson
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
 from trainer.data import held_out, taught
-from trainer.errors import InterruptedRunError
+from trainer.errors import InputError, InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
 from trainer.features import Activations, activations, head_logits
 from trainer.lr_finder import find_rate, no_rate, publish
@@ -26,6 +27,7 @@ from trainer.memory import HalvedTogetherError, Memory
 from trainer.model import Classifier, freeze_to, set_dropout
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
+from trainer.outcome import leave_curves
 from trainer.precision import restore_scale, scale_of
 from trainer.ranks import alone
 from trainer.run import Run
@@ -58,23 +60,25 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
     if resumed is not None:
         model.load_state_dict(resumed.model)
     means = _means(run, state)
-    for place, stage in enumerate(fit_stages(run.spec.recipe)):
-        if place < state.stage:
-            continue
-        _prepare(model, run.spec.recipe, stage)
-        stage = _with_rate(run, model, state, place=place, memory=means.memory)
-        optimiser = new_optimiser(model, stage)
-        best: dict[str, Tensor] = {}
-        if resumed is not None and place == resumed.state.stage:
-            restore_optimiser(optimiser, model, resumed.optimiser)
-            best = dict(resumed.best)
-        if place > state.stage:
-            state.stage, state.epoch = place, 0
-        known = _activations(run, model, stage)
-        learner = run.ranks.learner(model if known is None else model.head)
-        team = Team(run.ranks, learner, means)
-        with run.interruption.deferred():
-            _fit_stage(run, _Learning(stage, model, optimiser, state, team, best, known))
+    with _curves_left(run, state):
+        for place, stage in enumerate(fit_stages(run.spec.recipe)):
+            if place < state.stage:
+                continue
+            _prepare(model, run.spec.recipe, stage)
+            known = _activations(run, model, state, stage=stage)
+            search = _Search(run, model, state, means.memory, known)
+            stage = _with_rate(search, place=place)
+            optimiser = new_optimiser(model, stage)
+            best: dict[str, Tensor] = {}
+            if resumed is not None and place == resumed.state.stage:
+                restore_optimiser(optimiser, model, resumed.optimiser)
+                best = dict(resumed.best)
+            if place > state.stage:
+                state.stage, state.epoch = place, 0
+            learner = run.ranks.learner(model if known is None else model.head)
+            team = Team(run.ranks, learner, means)
+            with run.interruption.deferred():
+                _fit_stage(run, _Learning(stage, model, optimiser, state, team, best, known))
     return state
 
 
@@ -134,11 +138,14 @@ def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
     set_dropout(model, recipe.during(stage).dropout)
 
 
-def _activations(run: Run, model: Classifier, stage: FitStage) -> Activations | None:
+def _activations(
+    run: Run, model: Classifier, state: FitState, *, stage: FitStage
+) -> Activations | None:
     feeding = run.spec.recipe.feeding(stage)
     if feeding is None:
         return None
-    return activations(run, model, feeding=feeding, stage=stage, folder=cache_folder())
+    with state.timed("features"):
+        return activations(run, model, feeding=feeding, stage=stage, folder=cache_folder())
 
 
 def _means(run: Run, state: FitState) -> Means:
@@ -162,16 +169,41 @@ def _tell(run: Run, state: FitState) -> None:
         run.tracker.tell(state.notes)
 
 
-def _with_rate(
-    run: Run, model: Classifier, state: FitState, *, place: int, memory: Memory
-) -> FitStage:
+@contextmanager
+def _curves_left(run: Run, state: FitState) -> Iterator[None]:
+    """Let a run that its input ends show how far it came."""
+    try:
+        yield
+    except InputError:
+        leave_curves(run, state.curves())
+        raise
+
+
+class _Search(NamedTuple):
+    """What a rate is searched with."""
+
+    run: Run
+    model: Classifier
+    state: FitState
+    memory: Memory
+    known: Activations | None
+
+
+def _with_rate(by: _Search, *, place: int) -> FitStage:
     """Return a stage whose layers are unfrozen with its rate, searched before where it says so."""
-    recipe = run.spec.recipe
+    run, state, recipe = by.run, by.state, by.run.spec.recipe
     search, stage = recipe.fits()[place]
     if search is not None and stage.name not in {find.stage for find in state.lr_finds}:
         with run.interruption.deferred():
-            with _saved_when_halved(run, model, state):
-                found = find_rate(run, model, search=search, stage=stage, memory=memory)
+            with _saved_when_halved(run, by.model, state), state.timed(f"lr-find {stage.name}"):
+                found = find_rate(
+                    run,
+                    by.model,
+                    search=search,
+                    stage=stage,
+                    memory=by.memory,
+                    known=by.known,
+                )
             state.lr_finds.append(found)
     if state.lr_finds:
         publish(run, state.lr_finds)

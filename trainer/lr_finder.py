@@ -15,6 +15,7 @@ from bearloop.contract.recipes import FitStage, Flat, LrFindStage, Recipe
 from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
 from trainer.data import taught
 from trainer.errors import InputError, InterruptedRunError
+from trainer.features import Activations
 from trainer.lr_suggestions import suggest
 from trainer.memory import Memory
 from trainer.model import Classifier
@@ -35,17 +36,19 @@ def find_rate(
     search: LrFindStage,
     stage: FitStage,
     memory: Memory | None = None,
+    known: Activations | None = None,
 ) -> LrFind:
     """Search a rate for `stage`, whose layers are unfrozen already; the model stays as it is.
 
-    Batches that `memory` halves stay halved.
+    Batches that `memory` halves stay halved. Where a head learns from `known` activations, the
+    search does too.
 
     Asked to leave, it raises InterruptedRunError: a search is short, and begun anew.
     """
     points: list[LrPoint] = []
     end = "finished"
     with unchanged(model):
-        for point in _points(run, model, search=search, stage=stage, memory=memory):
+        for point in _points(run, model, search=search, stage=stage, memory=memory, known=known):
             if point is None:
                 end = "not_finite"
                 break
@@ -122,12 +125,14 @@ def _points(
     search: LrFindStage,
     stage: FitStage,
     memory: Memory | None,
+    known: Activations | None,
 ) -> Iterator[LrPoint | None]:
     """Yield each step's point; None where the loss is no number, and nothing after it."""
     ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
     rows, labels = taught(run.items, run.spec.recipe)
     weights = class_weights(labels, recipe)
-    team = Team(ranks, ranks.learner(model), Means.of(recipe, run.device, memory))
+    learner = ranks.learner(model if known is None else model.head)
+    team = Team(ranks, learner, Means.of(recipe, run.device, memory))
     optimiser = new_optimiser(model, stage.model_copy(update={"lr": search.start_lr}))
     smoothed = _Smoothed()
     model.train()
@@ -137,11 +142,12 @@ def _points(
         at = _at(stage, lr)
         set_rates(optimiser, at, groups=len(model.layer_groups()), step=0, steps=1)
         own = ranks.share(batch)
+        seen = run.presized.gather(rows[own]) if known is None else known.view(0).gather(own)
         try:
             loss = train_step(
                 team.learner,
                 optimiser,
-                pictures=run.presized.gather(rows[own]),
+                pictures=seen,
                 labels=labels[own],
                 recipe=recipe,
                 stage=at,

@@ -1,4 +1,4 @@
-"""What a finished run shows in MLflow: its figures, plots, report and model."""
+"""What a finished run shows in MLflow, and what is left of one that its input ends."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -7,11 +7,12 @@ import numpy as np
 
 from bearloop.contract.report import Summary
 from bearloop.contract.runs import Cost, Curves
+from bearloop.curves_file import save_curves
 from trainer.cache import EvaluationPixels
 from trainer.export import Exported
 from trainer.label_issues import CONFLICT
 from trainer.page import write_note, write_tables
-from trainer.plots import TOP_LOSSES, draw_plots
+from trainer.plots import TOP_LOSSES, draw_curves, draw_plots
 from trainer.report import Order, Predictions, ranking, row
 from trainer.run import Run
 from trainer.tracking import Outcome
@@ -51,6 +52,14 @@ def finish_tracking(
             reports={PurePosixPath(key).name: store.get(key) for key in report_keys.values()},
         )
     )
+
+
+def leave_curves(run: Run, curves: Curves) -> None:
+    """Keep how far a run came: nobody could see what went wrong otherwise."""
+    if run.ranks.leads:
+        save_curves(run.mailbox.store, run.mailbox.prefix, curves)
+        if run.tracker.tracks:
+            run.tracker.give_up(draw_curves(curves))
 
 
 def plots_of(

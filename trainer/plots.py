@@ -42,10 +42,17 @@ def draw_plots(
     names = [entry.name for entry in classes]
     confusion = {} if valid is None else {"3-confusion.png": draw_confusion(valid.confusion, names)}
     return {
-        "1-losses.png": draw_losses(curves),
-        "2-rates.png": draw_rates(curves),
+        **draw_curves(curves),
         **confusion,
         "4-top-losses.png": draw_top_losses(top, pictures, classes),
+    }
+
+
+def draw_curves(curves: Curves) -> Mapping[str, bytes]:
+    """Draw what the steps tell, PNG by file name; of a run that has taken none, nothing."""
+    trained = {"1-losses.png": draw_losses, "2-rates.png": draw_rates} if curves.steps else {}
+    return {
+        **{name: draw(curves) for name, draw in trained.items()},
         **{f"5-lr-finder-{find.stage}.png": draw_lr_find(find) for find in curves.lr_finds},
     }
 

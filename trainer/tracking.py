@@ -182,6 +182,18 @@ class Tracker:
             client.set_tag(self._run, NOTE, outcome.note)
         return MODEL_PATH
 
+    def give_up(self, plots: Mapping[str, bytes]) -> None:
+        """Show how far a run came that ends without a model; MLflow need not answer."""
+        if not self._run:
+            return
+        try:
+            self._send()
+            with tempfile.TemporaryDirectory() as folder, _errors():
+                _write_files(Path(folder, PLOTS), plots)
+                _client().log_artifacts(self._run, folder)
+        except TrackingError as error:
+            log.warning("MLflow lacks the run's last steps and plots: %s", error)
+
     def _describe(self, client: "Client", device: str) -> None:
         from mlflow.entities import Param, RunTag
 

@@ -7,8 +7,10 @@ from api.errors import NotFoundError
 from api.jobs.mailbox import Mailbox
 from api.runs.runs import find_run
 from api.runs.schemas import LogView
+from api.tables import Job
 from bearloop.contract.jobs import attempt_prefix
 from bearloop.contract.runs import LR_FINDER_FILE, Curves, LrFinds
+from bearloop.curves_file import CURVES_FILE
 from bearloop.store import MissingObjectError, Store
 
 
@@ -32,14 +34,18 @@ def read_log(
 def read_curves(session: Session, caller: Caller, number: int, *, store: Store) -> Curves:
     """Return losses, rates and errors by step and epoch; raises NoCurvesError."""
     parts = find_run(session, caller, number)
-    if parts.run.curves_key is None:
+    if parts.run.curves_key is not None:
+        return Curves.model_validate_json(store.get(parts.run.curves_key))
+    # A run that its input ended left them where it stood.
+    found = _left(store, parts.job, CURVES_FILE)
+    if found is None:
         raise NoCurvesError(
             f"run {number} is {parts.job.state}: its curves come with its end",
             field="state",
             value=str(parts.job.state),
             way_out="the newest figures are in the run's progress; MLflow shows all of them",
         )
-    return Curves.model_validate_json(store.get(parts.run.curves_key))
+    return Curves.model_validate_json(found)
 
 
 def read_lr_finds(session: Session, caller: Caller, number: int, *, store: Store) -> LrFinds:
@@ -49,11 +55,15 @@ def read_lr_finds(session: Session, caller: Caller, number: int, *, store: Store
         curves = Curves.model_validate_json(store.get(parts.run.curves_key))
         return LrFinds(finds=curves.lr_finds)
     # A run that goes on, or that found no rate and ended with that.
-    attempt = parts.job.attempt
-    if attempt is None:
-        return LrFinds(finds=())
+    found = _left(store, parts.job, LR_FINDER_FILE)
+    return LrFinds(finds=()) if found is None else LrFinds.model_validate_json(found)
+
+
+def _left(store: Store, job: Job, file: str) -> bytes | None:
+    """Return a file of the job's newest attempt, where it has one."""
+    if job.attempt is None:
+        return None
     try:
-        found = store.get(attempt_prefix(str(parts.job.id), attempt) + LR_FINDER_FILE)
+        return store.get(attempt_prefix(str(job.id), job.attempt) + file)
     except MissingObjectError:
-        return LrFinds(finds=())
-    return LrFinds.model_validate_json(found)
+        return None

@@ -68,7 +68,8 @@ class Cost(Record):
     peak_gpu_memory: int | None
     """Bytes, on the GPU that held most."""
     stages: dict[str, float]
-    """Seconds of each fit stage by its name, validation included, over all attempts."""
+    """Seconds of each fit stage by its name, validation included, of the body's pass (`features`)
+    and of each search of a rate (`lr-find` and the stage's name), over all attempts."""
 
 
 class RunOutput(Record):
@@ -137,11 +138,13 @@ class LrFind(Record):
     stage: str
     """Name of the fit stage that it stands before."""
     points: tuple[LrPoint, ...]
+    """The steps taken, in order."""
     end: Literal["finished", "diverged", "not_finite"]
     """All iterations; the loss ran away; or it was no number any more."""
     suggestions: dict[Suggestion, float]
     """By name; empty when the curve suggests none."""
     no_suggestion: Literal["too_few_points", "flat", "not_finite"] | None
+    """Which of three reasons there is for none."""
     reason: str | None
     """Why there is none, in words."""
     disagreement: float | None

@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 
 from bearloop.contract import environment
-from bearloop.contract.recipes import SIDE_ON, CacheStage, FeaturesStage, OneCycle, Recipe
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import (
+    SIDE_ON,
+    TOP_DOWN,
+    CacheStage,
+    EvaluateStage,
+    FeaturesStage,
+    LrFindStage,
+    OneCycle,
+    Recipe,
+)
 from tests.trainer.runs import model_of
 from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights, small_run
 from tests.trainer.versions import recipe, whole
+from trainer.cost import cost_stages
 from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.features import FOLDER
@@ -85,6 +96,38 @@ def test_other_weights_seeds_and_pictures_are_other_activations(
     fitted(small_run(tmp_path, views, seed=43, job="job-2"))
     fitted(small_run(tmp_path, views, train=3, job="job-3"))
     assert len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocess": Preprocess(size=32, resize="squish")},
+        {"preprocess": Preprocess(size=32, std=(0.5, 0.5, 0.5))},
+        {"precision": "bf16"},
+        {"augment": TOP_DOWN},
+        {"stages": (CacheStage(presize=36), FeaturesStage(views=2), HEAD, EvaluateStage())},
+    ],
+    ids=["resize", "statistics", "precision", "augmentation", "presize"],
+)
+def test_what_decides_the_numbers_names_them(
+    tmp_path: Path, cache: Path, change: dict[str, object]
+) -> None:
+    views = fed(views=2, augment=SIDE_ON)
+    fitted(small_run(tmp_path, views))
+    fitted(small_run(tmp_path, views.model_copy(update=change), job="job-2"))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_rate_is_searched_on_what_the_head_learns_from(tmp_path: Path) -> None:
+    search = LrFindStage(iterations=30)
+    steps = (CacheStage(presize=32), FeaturesStage(), search, HEAD)
+    run = small_run(tmp_path, recipe(*steps, batch_size=5))
+    model = Counted.over(model_of(run))
+    state = fit(run, model, None)
+    assert len(state.lr_finds[0].points) > 10
+    assert model.seen == 12 + 6
+    assert set(cost_stages(state)) == {"features", "lr-find head", "head"}
+    assert all(seconds > 0 for seconds in cost_stages(state).values())
 
 
 def test_each_epoch_takes_the_next_augmented_view(tmp_path: Path, cache: Path) -> None:

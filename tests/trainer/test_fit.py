@@ -9,7 +9,8 @@ import torch
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, OneCycle, Recipe
-from bearloop.contract.runs import StepPoint
+from bearloop.contract.runs import Curves, StepPoint
+from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.versions import pictures, put_version, recipe, whole
@@ -177,11 +178,15 @@ def test_each_layer_group_has_its_own_rate(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path: Path) -> None:
     wild = recipe(CacheStage(presize=32), whole(50, lr=1e30))
+    run = small_run(tmp_path, wild)
     with pytest.raises(InputError, match=r"at step \d+") as caught:
-        fitted(small_run(tmp_path, wild))
+        fitted(run)
     problem = caught.value.problem
     assert (problem.code, problem.field) == ("loss_not_finite", "recipe.stages.lr")
     assert "lower the rate" in (problem.way_out or "")
+    left = Curves.model_validate_json(run.mailbox.store.get(run.mailbox.prefix + CURVES_FILE))
+    assert left.steps
+    assert f"at step {len(left.steps) + 1} " in problem.detail
 
 
 def test_bf16_training_learns_too(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, LrFindStage, OneCycle, Recipe
 from bearloop.contract.runs import Curves, LrFind, LrFinds
+from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.test_fit import LeavesAfter, fitted, same_weights
@@ -19,6 +20,7 @@ from trainer.fit import fit_rows
 from trainer.interruption import Interruption
 from trainer.lr_finder import find_rate, rate_of
 from trainer.model import Classifier, freeze_to
+from trainer.plots import draw_curves
 from trainer.run import Run
 
 SEARCH = LrFindStage(start_lr=1e-5, end_lr=10, iterations=30)
@@ -162,6 +164,9 @@ def test_where_no_rate_is_found_the_run_says_why_and_keeps_the_curve(tmp_path: P
     kept = LrFinds.model_validate_json(run.mailbox.store.get(run.mailbox.prefix + "lr-finder.json"))
     assert kept.finds[0].end == "not_finite"
     assert kept.finds[0].no_suggestion == "not_finite"
+    left = Curves.model_validate_json(run.mailbox.store.get(run.mailbox.prefix + CURVES_FILE))
+    assert left.lr_finds == kept.finds
+    assert list(draw_curves(left)) == ["5-lr-finder-whole.png"]
 
 
 def test_a_search_that_finds_nothing_does_not_stop_a_run_that_asks_for_nothing(

@@ -223,6 +223,21 @@ def test_steps_wait_while_mlflow_is_away(
     assert steps_of(run) == [1, 2]
 
 
+def test_a_run_that_ends_without_a_model_shows_how_far_it_came(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(spec_of(run))
+    tracker.start(device="cpu", curves=NOTHING)
+    tracker.log_step(step(1))
+    tracker.give_up({"1-losses.png": b"png"})
+    assert steps_of(run) == [1]
+    shown = MlflowClient().list_artifacts(run, "plots")
+    assert [entry.path for entry in shown] == ["plots/1-losses.png"]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    tracker.give_up({})
+
+
 def test_a_finished_run_holds_figures_plots_report_and_a_model(run: str, tmp_path: Path) -> None:
     for _ in range(2):  # the second attempt after a crash before the result
         tracker = Tracker(spec_of(run))

@@ -10,7 +10,7 @@ from api.database import Database
 from api.stores import below_project
 from api.tables import Job, Project, Run
 from bearloop.contract.jobs import attempt_prefix
-from bearloop.contract.runs import Curves, LrFind, LrFinds
+from bearloop.contract.runs import Curves, LrFind, LrFinds, StepPoint
 from bearloop.store import FolderStore, Store
 from tests.api.evaluation.trained import FOUND
 from tests.api.runs.conftest import RUNS, Zoo, start
@@ -73,6 +73,17 @@ def test_a_failed_run_still_says_why_no_rate_was_found(
     (found,) = client.get(PATH).json()["finds"]
     assert (found["lr"], found["suggestions"]) == (None, {})
     assert (found["no_suggestion"], found["reason"]) == ("not_finite", NOTHING.reason)
+
+
+def test_a_run_that_its_input_ended_shows_how_far_it_came(
+    client: TestClient, zoo: Zoo, database: Database, own: Store
+) -> None:
+    prefix = begin(client, database)
+    step = StepPoint(step=1, loss=1.5, lr=1e3, momentum=0.9)
+    own.put(prefix + "curves.json", Curves(epochs=(), steps=(step,)).canonical())
+    with database.transaction() as session:
+        session.execute(update(Job).values(state="failed"))
+    assert client.get(f"{RUNS}/1/curves").json()["steps"] == [step.model_dump()]
 
 
 def test_a_run_that_is_done_shows_them_with_its_curves(
