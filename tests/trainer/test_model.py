@@ -128,6 +128,25 @@ def test_weights_from_a_file_are_in_the_body(
     assert torch.equal(last, state_dict["layer4.1.conv2.weight"])
 
 
+def test_imagenet_is_what_torchvision_downloads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state_dict: dict[str, Tensor]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    # Where a download would end: nobody answers here.
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    wanted = recipe(weights="imagenet")
+    with pytest.raises(InputError, match="download failed") as caught:
+        load_weights(wanted)
+    assert caught.value.problem.code == "weights_unavailable"
+    place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state_dict, place)
+    found = load_weights(wanted)
+    assert found is not None
+    assert torch.equal(found["conv1.weight"], state_dict["conv1.weight"])
+
+
 def test_none_is_the_only_way_to_random_weights() -> None:
     assert load_weights(recipe(weights="none")) is None
     with pytest.raises(InputError, match="no such kind of weights"):
