@@ -24,7 +24,8 @@ Room = Callable[[tuple[int, ...]], NDArray[np.float32]]
 """Told a shape, returns an array to write answers into."""
 
 
-def _in_memory(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def in_memory(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return room for float32 numbers."""
     return np.empty(shape, np.float32)
 
 
@@ -62,7 +63,7 @@ def features(
     preprocess: Preprocess,
     batch_size: int,
     report: Report | None = None,
-    room: Room = _in_memory,
+    room: Room = in_memory,
 ) -> NDArray[np.float32]:
     """Return the pooled activations of the body, float32 [n, features], where `room` has place."""
     return _over_batches(
@@ -169,7 +170,7 @@ def _over_batches(
     view: View,
     batch_size: int,
     report: Report | None,
-    room: Room = _in_memory,
+    room: Room = in_memory,
 ) -> NDArray[np.float32]:
     rows = np.asarray(indices, dtype=np.int64)
     was_training = model.training

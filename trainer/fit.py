@@ -227,6 +227,7 @@ def _fit_stage(run: Run, now: _Learning) -> None:
             error_rate=None if error is None else error.value,
             error=error,
             seconds=time.monotonic() - started,
+            step=len(state.steps),
         )
         state.end_epoch(point)
         run.tracker.log_epoch(point)

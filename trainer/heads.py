@@ -35,18 +35,20 @@ def head_judge(
     classes: int,
     device: torch.device,
     penalty: float = PENALTY,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Judge:
     """Judge by heads on features [n, d], which may be a memory map; convex, so deterministic."""
     place = np.array([-1 if label is None else label for label in labels], dtype=np.int64)
 
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
-        mean, scale = _standard(features, taught)
-        known: Iterable[Tensor] = _Chunks(features, taught, mean, scale, device)
+        size = max(1, chunk_bytes // features[:1].nbytes)
+        mean, scale = _standard(features, taught, size)
+        known: Iterable[Tensor] = _Chunks(features, taught, mean, scale, device, size)
         if device.type != "cpu":
             known = list(known)  # a GPU has room for them, and they travel once
         target = torch.from_numpy(place[taught]).to(device)
         weight, bias = fit_head(known, target, classes=classes, penalty=penalty)
-        unknown = _Chunks(features, judged, mean, scale, device)
+        unknown = _Chunks(features, judged, mean, scale, device, size)
         answers = [(part @ weight + bias).softmax(dim=1).cpu().numpy() for part in unknown]
         return np.concatenate(answers)
 
@@ -99,23 +101,24 @@ class _Chunks:
     mean: Floats
     scale: Floats
     device: torch.device
+    size: int
+    """Rows of a chunk."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        for part in _parts(self.features, self.rows):
+        for part in _parts(self.features, self.rows, self.size):
             yield torch.from_numpy((part - self.mean) / self.scale).to(self.device)
 
 
-def _parts(features: Floats, rows: Rows) -> Iterator[Floats]:
-    size = max(1, CHUNK_BYTES // features[:1].nbytes)
+def _parts(features: Floats, rows: Rows, size: int) -> Iterator[Floats]:
     for start in range(0, len(rows), size):
         yield features[rows[start : start + size]]
 
 
-def _standard(features: Floats, rows: Rows) -> tuple[Floats, Floats]:
+def _standard(features: Floats, rows: Rows, size: int) -> tuple[Floats, Floats]:
     """Return mean and standard deviation [d] of some rows, added up in float64."""
-    total = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(features, rows))
+    total = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(features, rows, size))
     mean = total / len(rows)
-    squares = sum(np.square(part - mean).sum(axis=0) for part in _parts(features, rows))
+    squares = sum(np.square(part - mean).sum(axis=0) for part in _parts(features, rows, size))
     spread = np.sqrt(squares / len(rows))
     # A feature that never varies says nothing; dividing by 1 leaves it at 0.
     spread[spread < 1e-6] = 1

@@ -70,7 +70,8 @@ def draw_losses(curves: Curves) -> bytes:
     losses.plot(steps, raw, color=TRAIN_COLOUR, linewidth=0.8, label="train, each step")
     losses.plot(steps, smoothed(raw), color=SMOOTH_COLOUR, linewidth=1.8, label="train, smoothed")
     if measured:
-        _plot_valid(losses, _epoch_ends(curves, measured), [point.valid_loss for point in measured])
+        ends = [point.end for point in measured]
+        _plot_valid(losses, ends, [point.valid_loss for point in measured])
         _draw_errors(axes[1], curves, measured)
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
     losses.set_ylim(bottom=0)
@@ -191,12 +192,6 @@ def _shade_intervals(axes: "Axes", curves: Curves) -> None:
     # Bars: of a single epoch a band would show nothing.
     axes.fill_between(epochs, low, high, color=VALID_COLOUR, alpha=0.15, linewidth=0)
     axes.vlines(epochs, low, high, color=VALID_COLOUR, alpha=0.5, linewidth=1.2)
-
-
-def _epoch_ends(curves: Curves, measured: Sequence[MeasuredEpoch]) -> list[float]:
-    """Place each epoch at its last step; epochs of one run are equally long."""
-    whole, count = len(curves.steps), max(1, len(curves.epochs))
-    return [whole * point.epoch / count for point in measured]
 
 
 def _write_cells(axes: "Axes", counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:

@@ -108,6 +108,8 @@ class EpochPoint(Record):
     error: Metric | None = None
     """`error_rate` with its interval; None in curves that are older than it."""
     seconds: float
+    step: int | None = Field(default=None, exclude_if=lambda step: step is None)
+    """Steps that the run had taken when it ended; None in curves that are older than it."""
 
 
 class StepPoint(Record):
@@ -181,12 +183,18 @@ class MeasuredEpoch(NamedTuple):
     train_loss: float
     valid_loss: float
     error_rate: float
+    end: float
+    """Steps that the run had taken then."""
 
 
 def measured_epochs(curves: Curves) -> list[MeasuredEpoch]:
     """Return the epochs with their valid figures: none of a run that trains on all images."""
+    alike = len(curves.steps) / max(1, len(curves.epochs))
     return [
-        MeasuredEpoch(p.stage, p.epoch, p.train_loss, p.valid_loss, p.error_rate)
+        MeasuredEpoch(
+            *(p.stage, p.epoch, p.train_loss, p.valid_loss, p.error_rate),
+            end=alike * p.epoch if p.step is None else p.step,
+        )
         for p in curves.epochs
         if p.valid_loss is not None and p.error_rate is not None
     ]

@@ -9,7 +9,7 @@ import torch
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, OneCycle, Recipe
-from bearloop.contract.runs import Curves, StepPoint
+from bearloop.contract.runs import Curves, StepPoint, measured_epochs
 from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
@@ -204,6 +204,17 @@ def test_a_single_picture_left_over_joins_the_batch_before(tmp_path: Path) -> No
     parts = batches(np.arange(12), 11)
     assert [list(part) for part in parts] == [list(range(12))]
     assert [len(part) for part in batches(np.arange(12), 5)] == [5, 5, 2]
+
+
+def test_epochs_of_unequal_length_end_at_their_own_steps(tmp_path: Path) -> None:
+    # 12 pictures: 3 steps an epoch, then 2.
+    stages = (whole(1), whole(2, name="large", batch_size=6))
+    unequal = recipe(CacheStage(presize=32), *stages, batch_size=5)
+    _, state = fitted(small_run(tmp_path, unequal))
+    assert [point.end for point in measured_epochs(state.curves())] == [3, 5, 7]
+    older = [point.model_copy(update={"step": None}) for point in state.epochs]
+    before = state.curves().model_copy(update={"epochs": tuple(older)})
+    assert [round(point.end, 1) for point in measured_epochs(before)] == [2.3, 4.7, 7]
 
 
 def test_some_rows_are_trained_like_a_run_of_their_own(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from trainer import heads
 from trainer.heads import fit_head, head_judge
 from trainer.scratch import scratch_array
 
@@ -48,8 +47,8 @@ def test_chunks_from_a_file_are_judged_as_all_at_once(
     features[:] = 5 + rng.normal(size=(200, 16)) + 4 * np.eye(16)[labels]
     taught, judged = np.arange(150), np.arange(150, 200)
     whole = head_judge(features, labels, classes=3, device=CPU)(taught, judged)
-    monkeypatch.setattr(heads, "CHUNK_BYTES", 16 * 4 * 7)
-    parts = head_judge(features, labels, classes=3, device=CPU)(taught, judged)
+    by_sevens = head_judge(features, labels, classes=3, device=CPU, chunk_bytes=16 * 4 * 7)
+    parts = by_sevens(taught, judged)
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert (parts.argmax(axis=1) == labels[150:]).mean() > 0.9
     assert not list((tmp_path / "cache").iterdir())

@@ -88,7 +88,7 @@ def fitted(run: Run) -> tuple[Classifier, FitState]:
 
 def without_times(state: FitState) -> dict[str, object]:
     """All of it that the clock does not write."""
-    kept = state.model_dump(exclude={"seconds", "train_seconds"})
+    kept = state.model_dump(exclude={"seconds", "train_seconds", "seconds_beside"})
     kept["epochs"] = [point.model_dump(exclude={"seconds"}) for point in state.epochs]
     return kept
 
