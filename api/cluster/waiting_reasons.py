@@ -1,6 +1,7 @@
 """Why no node takes a pod, in plain words; pure."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,6 +10,12 @@ from api.cluster.pod_objects import PROJECT, TITLE, Thing
 
 ENDED: Final = ("Succeeded", "Failed")
 """Phases of a pod that uses nothing any more."""
+KEEPS_OUT: Final = ("NoSchedule", "NoExecute")
+"""Effects of a taint that keep a pod off its node."""
+CORDONED: Final = "node.kubernetes.io/unschedulable"
+"""Key of the taint that a cordoned node has, or is about to have."""
+OF_THE_CLUSTER: Final = "node.kubernetes.io/"
+"""How the keys begin of taints that tell of a node's health: nobody should tolerate them."""
 SUFFIXES: Final = {
     "m": 1e-3,
     **{name: 1000.0**power for power, name in enumerate(("k", "M", "G", "T", "P"), 1)},
@@ -74,12 +81,17 @@ def _why_no_gpu(pod: Thing, gpus: int, around: Around) -> str:
         used = sum(int(asked(user, around.gpu)) for user in users)
         uses = "uses" if len(users) == 1 else "use"
         return f"{waits}; {named(_titles(users, pod))} {uses} {used}" if users else waits
-    sizes = [_size(node, around.gpu) for node in _fitting(pod, around.nodes)]
-    most, total = int(max(sizes, default=0)), int(sum(sizes))
+    nodes = _selected(pod, around.nodes)
+    most = int(max((_size(node, around.gpu) for node in nodes), default=0))
     if most == 0:
         return f"no node has a GPU ({around.gpu}) for it"
     if most < gpus:
         return f"no node has {_gpus(gpus)}: the most is {most}"
+    if barriers := _why_shut_out(pod, around.gpu, nodes):
+        return f"no node with {'a GPU' if gpus == 1 else _gpus(gpus)} takes it: {barriers}"
+    shut = {node["metadata"].get("name") for node in nodes if _barrier(pod, node)}
+    users = [user for user in users if user["spec"]["nodeName"] not in shut]
+    total = int(sum(_size(node, around.gpu) for node in nodes if not _barrier(pod, node)))
     return (
         f"{waits}{' on one node' if gpus > 1 else ''}{_in_use(pod, total, users, gpu=around.gpu)}"
     )
@@ -97,10 +109,13 @@ def _in_use(pod: Thing, total: int, users: Sequence[Thing], *, gpu: str) -> str:
 
 def _why_full(pod: Thing, resource: str, *, wanted: str, around: Around) -> str:
     if around.nodes is not None:
-        most = max((_size(node, resource) for node in _fitting(pod, around.nodes)), default=0.0)
+        nodes = _selected(pod, around.nodes)
+        most = max((_size(node, resource) for node in nodes), default=0.0)
         if most < asked(pod, resource):
             shown = f"{most:g}" if resource == "cpu" else f"{most / 2**30:.1f}Gi"
             return f"no node has {wanted}: the most is {shown}"
+        if barriers := _why_shut_out(pod, resource, nodes):
+            return f"no node with {wanted} takes it: {barriers}"
     return f"waits for {wanted}: no node has as much free"
 
 
@@ -130,10 +145,53 @@ def _by_number(title: str) -> tuple[str, int]:
     return (words, int(number)) if number.isdigit() else (title, 0)
 
 
-def _fitting(pod: Thing, nodes: Sequence[Thing]) -> list[Thing]:
-    """Return the nodes that the pod's selector names; their taints are the scheduler's to judge."""
+def _selected(pod: Thing, nodes: Sequence[Thing]) -> list[Thing]:
+    """Return the nodes that the pod's selector names."""
     wanted = pod["spec"].get("nodeSelector", {}).items()
     return [node for node in nodes if wanted <= node["metadata"].get("labels", {}).items()]
+
+
+def _why_shut_out(pod: Thing, resource: str, nodes: Sequence[Thing]) -> str | None:
+    """Say what keeps the pod off all nodes that are large enough; None when one lets it on."""
+    large = [node for node in nodes if _size(node, resource) >= asked(pod, resource)]
+    barriers = Counter(_barrier(pod, node) for node in large)
+    if None in barriers:
+        return None
+    program = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", "trainer")
+    way_out = f"{program}.tolerations lets {'imports' if program == 'importer' else 'runs'} onto it"
+    told = {str(barrier): count for barrier, count in barriers.items()}
+    return ", ".join(
+        _told(barrier, told[barrier], way_out=way_out)
+        for barrier in sorted(told, key=lambda barrier: barrier.startswith(OF_THE_CLUSTER))
+    )
+
+
+def _told(barrier: str, count: int, *, way_out: str) -> str:
+    if barrier == CORDONED:
+        return f"{count} {'is' if count == 1 else 'are'} cordoned"
+    said = f"{count} {'has' if count == 1 else 'have'} the taint {barrier}"
+    return said if barrier.startswith(OF_THE_CLUSTER) else f"{said} ({way_out})"
+
+
+def _barrier(pod: Thing, node: Thing) -> str | None:
+    """Return the first taint that keeps the pod off a node, as `key` or `key=value`."""
+    spec = node.get("spec", {})
+    cordon = [{"key": CORDONED, "effect": "NoSchedule"}] if spec.get("unschedulable") else []
+    tolerations = pod["spec"].get("tolerations") or ()
+    for taint in (*cordon, *(spec.get("taints") or ())):
+        if taint["effect"] in KEEPS_OUT and not any(_tolerates(t, taint) for t in tolerations):
+            return f"{taint['key']}={taint['value']}" if taint.get("value") else str(taint["key"])
+    return None
+
+
+def _tolerates(toleration: Thing, taint: Thing) -> bool:
+    """Match as Kubernetes does: what a toleration leaves out, it takes any of."""
+    key, effect = toleration.get("key"), toleration.get("effect")
+    if (key and key != taint["key"]) or (effect and effect != taint["effect"]):
+        return False
+    operator = toleration.get("operator") or "Equal"
+    same = (toleration.get("value") or "") == (taint.get("value") or "")
+    return operator == "Exists" or (operator == "Equal" and bool(key) and same)
 
 
 def _size(node: Thing, resource: str) -> float:
