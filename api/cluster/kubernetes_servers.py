@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
 
@@ -34,6 +35,11 @@ AGAIN = timedelta(minutes=1)
 """How soon what somebody else changed or deleted is put right."""
 LOOKED_INTO = 3
 """Pods whose events are read, at most."""
+REFUSING = frozenset({400, 403, 404, 409, 413, 422})
+"""Answers by which the API server says no to the objects themselves.
+
+Too many requests (429) or a credential that just ran out (401) say nothing of them.
+"""
 
 
 class KubernetesServers:
@@ -56,14 +62,16 @@ class KubernetesServers:
         things = server_objects(request, Place(self.rules, self.command, self._owner()))
         mark = _digest(things)
         live = self._live(request.name)
+        self._refusals.pop(request.name, None)
         if live is not None and self._is_fresh(request.name, live, mark=mark):
             return
-        self._refusals.pop(request.name, None)
+        # What fails half-way leaves neither what was there nor what is asked for.
+        self._applied.pop(request.name, None)
         try:
             self._apply(request, things, live=live, mark=mark)
         except ClusterError as error:
             # A quota's or a policy's no is the deployment's reason; no answer is the caller's.
-            if error.status is None or not 400 <= error.status < 500:
+            if error.status not in REFUSING:
                 raise
             self._refusals[request.name] = (request.digest, str(error))
             return
@@ -72,12 +80,16 @@ class KubernetesServers:
     def look(self, name: str) -> SeenDeployment | None:
         """Observe the deployment; None when there is none of this name."""
         live = self._live(name)
-        if live is None or name in self._refusals:
-            return self._refused(name)
+        digest, refusal = self._refusals.get(name, ("", None))
+        if live is None:
+            refused = SeenDeployment(name, digest, ready=False, url=None, reason=refusal)
+            return refused if refusal else None
         pods = self._pods(name)
         quiet = speechless(live, pods)[:LOOKED_INTO]
         events = {pod: self.api.events("Pod", pod) for pod in quiet}
-        return see_deployment(name, live, pods, url=self._url(name), events=events)
+        seen = see_deployment(name, live, pods, url=self._url(name), events=events)
+        # A change that was refused takes nothing from what answers.
+        return replace(seen, reason=refusal) if refusal else seen
 
     def undeploy(self, name: str) -> None:
         """Delete all of it; the servers drain."""
@@ -135,12 +147,6 @@ class KubernetesServers:
             except ClusterError as error:
                 if error.status != 404:  # it ended meanwhile
                     raise
-
-    def _refused(self, name: str) -> SeenDeployment | None:
-        if name not in self._refusals:
-            return None
-        digest, reason = self._refusals[name]
-        return SeenDeployment(name, digest, ready=False, url=None, reason=reason)
 
     def _owner(self) -> str | None:
         """Return the uid of the ConfigMap that owns what is made; raises ClusterError."""

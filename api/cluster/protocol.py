@@ -95,11 +95,12 @@ class SeenDeployment:
 
     name: str
     digest: str
-    """The bundle of the newest request."""
+    """The bundle of the newest request that the cluster took."""
     ready: bool
     """All of the newest bundle's servers answer."""
     url: str | None
     reason: str | None = None
+    """Why it is not as asked for; one that is ready has one when a change was refused."""
     refused: bool = False
     """The server itself refuses this bundle (exit code 42): it will not do better next time."""
 

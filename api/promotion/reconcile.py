@@ -74,6 +74,8 @@ class Look:
     url: str | None
     reason: str | None
     """None when it is as it should be."""
+    ready: bool = False
+    """What should answer does."""
 
     def columns(self) -> dict[str, Any]:
         """Return the endpoint's columns that tell of it."""
@@ -81,7 +83,7 @@ class Look:
             "serving_digest": self.serving,
             "url": self.url,
             "reason": self.reason,
-            "ready": self.reason is None,
+            "ready": self.ready,
         }
 
 
@@ -284,7 +286,8 @@ def _serve(watch: Watch, case: Case, promotion: Promotion) -> Look:
         return Look(serving, seen.url, seen.reason or f"bundle {serving[:12]} still answers")
     if not seen.ready or seen.digest != digest:
         return Look(serving, seen.url, seen.reason or "not all servers are ready")
-    return Look(serving, seen.url, None)
+    # The cluster may have refused the newest change, such as another size.
+    return Look(serving, seen.url, seen.reason, ready=True)
 
 
 def _deploy(watch: Watch, case: Case, request: DeploymentRequest) -> SeenDeployment | None:

@@ -123,6 +123,6 @@ class EndpointStatus(BaseModel):
     """What should answer does."""
     url: str | None
     reason: str | None
-    """Why it is not ready, in plain words."""
+    """Why it is not ready, or not as asked for, in plain words."""
     promotions: list[PromotionView]
     """The last five, newest first."""

@@ -36,6 +36,7 @@ class FakeCluster:
         self.address = ""
         self._broken: set[str] = set()
         self._shifts: dict[str, float] = {}
+        self._refusals: dict[str, str] = {}
         self._kill_at: int | None = None
         self._during: tuple[str, Callable[[], object]] | None = None
 
@@ -51,6 +52,10 @@ class FakeCluster:
     def shift(self, digest: str, by: float) -> None:
         """Servers of this bundle answer otherwise than the trainer saw."""
         self._shifts[digest] = by
+
+    def refuse_changes(self, name: str, reason: str) -> None:
+        """The cluster takes no further change of the deployment; what is there stays."""
+        self._refusals[name] = reason
 
     def kill_server(self, name: str) -> None:
         """The deployment's server is gone; nobody noticed yet."""
@@ -68,6 +73,8 @@ class FakeCluster:
 
     def deploy(self, request: DeploymentRequest) -> None:
         with self._call(f"deploy {request.name}"):
+            if request.name in self._refusals:
+                return
             self.requests[request.name] = request
             if request.digest not in self._broken:
                 self.serving[request.name] = request.digest
@@ -78,7 +85,8 @@ class FakeCluster:
         if request is None:
             return None
         ready = self.serving.get(name) == request.digest
-        reason = None if ready else "exit code 42: golden outputs differ"
+        why = None if ready else "exit code 42: golden outputs differ"
+        reason = self._refusals.get(name, why)
         return SeenDeployment(name, request.digest, ready, f"{self.address}/{name}", reason)
 
     def undeploy(self, name: str) -> None:

@@ -323,6 +323,20 @@ def test_servers_have_the_size_of_the_endpoint_and_the_candidate_is_one(
     assert (resized.replicas, resized.most_replicas) == (3, 3)
 
 
+def test_an_endpoint_whose_change_is_refused_answers_on_and_says_so(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient
+) -> None:
+    promote(promoter, zoo.add_run("d1"))
+    zoo.settle(cluster)
+    before = promoter.get(BEARS + "/status").json()
+    cluster.refuse_changes(name_of(zoo), "cannot apply Deployment: exceeded quota")
+    promoter.post(BEARS + "/tokens", json={"name": "shop"})
+    zoo.step(cluster)
+    status = promoter.get(BEARS + "/status").json()
+    assert status == {**before, "reason": "cannot apply Deployment: exceeded quota"}
+    assert (status["serves"], status["ready"]) == ("d1", True)
+
+
 def test_a_deleted_endpoint_leaves_nothing(
     zoo: Zoo, cluster: FakeCluster, promoter: TestClient
 ) -> None:
