@@ -3,15 +3,21 @@
 from datetime import timedelta
 from functools import cache
 from os import environ
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
     """The control plane's settings."""
 
-    model_config = SettingsConfigDict(env_prefix="BEARLOOP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BEARLOOP_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # the database's password is among it
+    )
 
     database_url: str
     """PostgreSQL as the program's role, `postgresql+psycopg://…`."""
@@ -46,7 +52,7 @@ class Settings(BaseSettings):
     poll: timedelta = timedelta(seconds=0.5)
     """How often the worker looks at what it cannot be woken for."""
     call_deadline: timedelta = timedelta(seconds=10)
-    """A launch is made only while the lease outlasts a call of this length."""
+    """A launch is made only while the lease, which is longer, outlasts a call of this length."""
     sweep: timedelta = timedelta(seconds=30)
     """How often all that is on the cluster is compared with the tables."""
     max_crashes: int = 3
@@ -68,6 +74,22 @@ class Settings(BaseSettings):
     def pages_of_runs(self) -> str:
         """Return the address below which MLflow's pages of runs lie."""
         return self.tracking_pages or self.tracking_url
+
+    @model_validator(mode="after")
+    def _lets_the_worker_work(self) -> Self:
+        """Refuse spans of time by which nothing would ever be launched, or nobody would rest."""
+        for name in ("lease", "poll", "call_deadline", "sweep", "endpoint_poll"):
+            span = getattr(self, name)
+            if span <= timedelta(0):
+                way_out = f"set BEARLOOP_{name.upper()} to more, e.g. PT1M, or leave it out"
+                raise ValueError(f"`{name}` is {span}, and must be longer than nothing: {way_out}")
+        if self.call_deadline >= self.lease:
+            raise ValueError(
+                f"`call_deadline` is {self.call_deadline} and `lease` {self.lease}: no lease would "
+                "outlast a call, so nothing would ever be launched; set BEARLOOP_LEASE to more, or "
+                "BEARLOOP_CALL_DEADLINE to less"
+            )
+        return self
 
 
 PASSED_ON = (
