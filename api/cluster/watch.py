@@ -23,11 +23,19 @@ PAUSE = (1.0, 5.0)
 class Watch:
     """Names, by label, of what changed since it was last asked."""
 
-    def __init__(self, api: KubernetesApi, *, labels: str, named_by: Sequence[str]) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        *,
+        labels: str,
+        named_by: Sequence[str],
+        pause: tuple[float, float] = PAUSE,
+    ) -> None:
         """Watch what has `labels`; a thing is known by the value of a label of `named_by`."""
         self._api = api
         self._labels = labels
         self._named_by = named_by
+        self._pause = pause
         self._lock = Lock()
         self._names: set[str] = set()
         self._woken = Event()
@@ -87,7 +95,7 @@ class Watch:
                 log.warning("%s; it goes on by itself", error)
                 since = None
                 self._listening.discard(kind)
-                self._ending.wait(uniform(*PAUSE))
+                self._ending.wait(uniform(*self._pause))
 
     def _listen(self, kind: str, since: str) -> str:
         for event, thing in self._api.watch(kind, self._labels, since=since, lasting=LASTING):
