@@ -7,7 +7,7 @@ from typing import Any
 
 from bearloop.cli.login import write_private
 from bearloop.client import ApiProblem, Client
-from bearloop.client.endpoints import classify
+from bearloop.client.endpoints import OutOfReachError, classify
 from bearloop.environment import read_environment
 
 SPREAD_LIMIT = 30.0
@@ -17,13 +17,17 @@ SPREAD_LIMIT = 30.0
 class EndpointCaller:
     """One endpoint's address and token, found or made once."""
 
-    def __init__(self, client: Client, endpoint: str, *, token: str | None = None) -> None:
+    def __init__(
+        self, client: Client, endpoint: str, *, token: str | None = None, url: str | None = None
+    ) -> None:
+        """Ask at `url`; None: at the address by which the platform itself reaches it."""
         found = client.endpoints.get(endpoint)
-        if found.url is None:
+        address = url or found.url
+        if address is None:
             detail = f"endpoint {endpoint} serves nothing yet"
             way_out = f"bearloop promote RUN {endpoint}"
             raise ApiProblem(409, {"code": "not_serving", "detail": detail, "way_out": way_out})
-        self._client, self._endpoint, self._url = client, endpoint, found.url
+        self._client, self._endpoint, self._url = client, endpoint, address.rstrip("/")
         self._token = token
         self._own = token is None and not found.public
         self._deadline = 0.0
@@ -35,6 +39,12 @@ class EndpointCaller:
         while True:
             try:
                 return classify(self._url, picture.read_bytes(), token=self._token)
+            except OutOfReachError as error:
+                way_out = (
+                    "if it runs on a cluster, name with --url an address at which this machine "
+                    "reaches it, e.g. of `kubectl port-forward`"
+                )
+                raise OutOfReachError(f"{error}; {way_out}") from error
             except ApiProblem as problem:
                 if problem.status != 401 or not self._own:
                     raise

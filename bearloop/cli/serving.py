@@ -21,6 +21,13 @@ EndpointArgument = Annotated[str, typer.Argument(help="The endpoint's name.")]
 TokenOption = Annotated[
     str | None, typer.Option(help="The endpoint's token; default: one is made and kept.")
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The address at which this machine reaches the endpoint, e.g. of "
+        "`kubectl port-forward`; default: the one inside the cluster."
+    ),
+]
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"}
 
 
@@ -103,10 +110,11 @@ def classify(
     pictures: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False)],
     *,
     token: TokenOption = None,
+    url: UrlOption = None,
     as_json: Json = False,
 ) -> None:
     """Ask an endpoint what is on some pictures."""
-    asking = EndpointCaller(connect(), endpoint, token=token)
+    asking = EndpointCaller(connect(), endpoint, token=token, url=url)
     answers = [{"file": str(path), **asking.ask(path)} for path in pictures]
     if as_json:
         print_json(answers)
@@ -122,13 +130,14 @@ def predict(
     *,
     output: Annotated[Path | None, typer.Option(help="CSV file; default: stdout.")] = None,
     token: TokenOption = None,
+    url: UrlOption = None,
     as_json: Json = False,
 ) -> None:
     """Classify every picture of a folder into a CSV: file, class, confidence, a column a class."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:
         raise SourceError(f"{folder}: no picture in it ({', '.join(sorted(PICTURES))})")
-    asking = EndpointCaller(connect(), endpoint, token=token)
+    asking = EndpointCaller(connect(), endpoint, token=token, url=url)
     answers = [
         {"file": path.relative_to(folder).as_posix(), **_answer(asking, path)}
         for path in track(paths, "classifying", console=said, transient=True)

@@ -23,6 +23,10 @@ class Size(TypedDict, total=False):
     """Of each server, e.g. `1Gi`; None: what the operator set."""
 
 
+class OutOfReachError(UnreachableError):
+    """No connection comes about: the endpoint is down, or its name is known in its cluster only."""
+
+
 class Endpoints:
     """The project's endpoints."""
 
@@ -100,6 +104,10 @@ def classify(url: str, picture: bytes, *, token: str | None = None) -> dict[str,
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = httpx.post(f"{url}/classify", content=picture, headers=headers, timeout=60)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise UnreachableError(f"{url} is no http address: {error}") from error
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise OutOfReachError(f"nothing answers here at {url}: {error}") from error
     except httpx.TransportError as error:
         raise UnreachableError(f"the endpoint at {url} does not answer: {error}") from error
     classified: dict[str, Any] = checked(answer).json()

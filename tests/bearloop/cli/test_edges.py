@@ -5,12 +5,10 @@ import os
 import socket
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from typer.main import get_command
 
 from api.database import Database
@@ -22,24 +20,6 @@ from bearloop.contract.runs import RunSpec
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import add_run, bears, train
 from tests.bearloop.cli.conftest import Cli
-from tests.bearloop.serving import served
-
-
-@pytest.fixture
-def url(app: FastAPI, callers: object) -> Iterator[str]:
-    with served(app) as url:
-        yield url
-
-
-@pytest.fixture
-def token(callers: Callable[[str], TestClient]) -> str:
-    return callers("admin").headers["authorization"].removeprefix("Bearer ")
-
-
-@pytest.fixture
-def logged_in(cli: Cli, url: str, token: str) -> Cli:
-    cli("login", url, "--token", token, "--project", "zoo")
-    return cli
 
 
 def test_every_command_speaks_to_programs_and_explains_itself() -> None:
