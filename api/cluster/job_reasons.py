@@ -163,7 +163,7 @@ def _failed(name: str, job: Thing, failed: Thing, *, newest: Sequence[Thing]) ->
     if failed.get("reason") == "DeadlineExceeded":
         limit = timedelta(seconds=job["spec"].get("activeDeadlineSeconds", 0))
         reason = f"it took longer than its deadline of {limit}"
-        return SeenJob(name, Phase.failed, None, attempt, reason)
+        return SeenJob(name, Phase.failed, None, attempt, reason, overdue=True)
     rule = _matched_rule(job, failed)
     culprit = _culprit(newest)
     story = why_ended(culprit) if culprit else None

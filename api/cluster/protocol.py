@@ -59,6 +59,8 @@ class SeenJob:
     """Why it waits or died, in plain words."""
     disrupted: bool = False
     """The cluster took a pod away, and with it the launch: nothing that the job did."""
+    overdue: bool = False
+    """It was ended because it took longer than its deadline: another launch would as well."""
     leaving: bool = False
     """One that runs was asked to end: what it still prints goes with it."""
 

@@ -150,6 +150,9 @@ def _by_phase(job: JobView, seen: SeenJob, *, max_crashes: int) -> Decision:
 
 
 def _by_exit_code(job: JobView, seen: SeenJob, *, max_crashes: int) -> Decision:
+    if seen.overdue:
+        why = seen.reason or "it took longer than its deadline"
+        return Fail(f"{why}; train again with a longer `deadline`, or with none")
     if seen.exit_code == ExitCode.input_at_fault:
         return Fail("the input is at fault, but the job left no word on it; its log may tell")
     if seen.exit_code == ExitCode.interrupted or seen.disrupted:

@@ -58,7 +58,8 @@ class NewRun(Changes):
         default=None,
         ge=60,
         le=LONGEST,
-        description="Seconds that one launch may take, from its start. Absent: no limit.",
+        description="Seconds that one launch may take, from its start; a run that takes longer "
+        "has failed. Absent: no limit.",
     )
 
 

@@ -303,7 +303,7 @@ def test_a_deadline_is_told_whatever_its_pod_answered() -> None:
     job = a_job(condition("Failed", "DeadlineExceeded"), activeDeadlineSeconds=7200)
     seen = looked(job, terminated(75))
     reason = "it took longer than its deadline of 2:00:00"
-    assert seen == SeenJob(NAME, Phase.failed, None, "a", reason)
+    assert seen == SeenJob(NAME, Phase.failed, None, "a", reason, overdue=True)
 
 
 @pytest.mark.parametrize(

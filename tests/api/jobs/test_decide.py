@@ -101,6 +101,14 @@ def test_nothing_follows_an_end() -> None:
             None,
             Relaunch(counted=True, reason="it crashed with exit code 137"),
         ),
+        # Crashes that are left change nothing: the next launch would take as long.
+        (
+            RUNNING,
+            replace(seen(Phase.failed), overdue=True, reason="it took longer than 2:00:00"),
+            None,
+            Fail("it took longer than 2:00:00; train again with a longer `deadline`, or with none"),
+        ),
+        (RUNNING, replace(seen(Phase.failed), overdue=True), DONE, Ingest(DONE)),
         (
             RUNNING,
             seen(Phase.succeeded, 0),
@@ -211,6 +219,7 @@ clusters = st.none() | st.builds(
     phase=st.sampled_from(Phase),
     exit_code=st.sampled_from([None, 0, 1, 42, 75]),
     attempt=st.just("a"),
+    overdue=st.booleans(),
 )
 
 
