@@ -42,7 +42,6 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "Service": (CORE, "services"),
     "Job": (BATCH, "jobs"),
     "Deployment": (APPS, "deployments"),
-    "ReplicaSet": (APPS, "replicasets"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     # Kueue's account of a Job; there where a cluster has Kueue 0.15 or newer.
