@@ -87,7 +87,7 @@ def list_projects(
 def change_settings(
     session: Session, subject: Subject, *, name: str, asked: ProjectSettings
 ) -> ProjectView:
-    """Change queue and quota; jobs that wait are measured by the new ones."""
+    """Change sources, queue and quota; jobs that wait are measured by the new ones."""
     project = session.scalar(select(Project).where(Project.name == name).with_for_update())
     if project is None:
         raise ProjectNotFoundError(

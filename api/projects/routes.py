@@ -49,7 +49,7 @@ def list_projects(
 def change_project(
     caller: Platform, session: Db, asked: ProjectSettings, *, project: Annotated[Name, Path()]
 ) -> ProjectView:
-    """Change a project's queue and GPU quota, which only who runs the platform may."""
+    """Change a project's sources, queue and GPU quota, which only who runs the platform may."""
     return projects.change_settings(session, caller, name=project, asked=asked)
 
 

@@ -40,6 +40,8 @@ class ProjectSettings(BaseModel):
     """What to change of a project; what is absent stays."""
 
     model_config = ConfigDict(extra="forbid")
+    allowed_sources: list[str] = Field(default_factory=list)
+    """Address prefixes that members may name, all of them: the list takes the place of the last."""
     queue: QueueName | None = None
     """Null takes the jobs out of Kueue."""
     gpu_quota: int | None = Field(default=None, ge=0, le=100_000)

@@ -34,8 +34,8 @@ class ObjectServer:
     def prepare(self) -> None:
         run("make_identities.py", self.address, BUCKET, str(self.secrets))
 
-    def store(self, identity: str) -> S3Store:
-        """Open the project's part of the bucket as this identity."""
+    def store(self, identity: str, *, prefix: str = "projects/1") -> S3Store:
+        """Open a part of the bucket, the project's unless said, as this identity."""
         import boto3
         from botocore.config import Config
 
@@ -51,7 +51,7 @@ class ObjectServer:
             aws_secret_access_key=secret,
             config=Config(s3={"addressing_style": "path"}),
         )
-        return S3Store(bucket=BUCKET, prefix="projects/1", client=client)
+        return S3Store(bucket=BUCKET, prefix=prefix, client=client)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,15 @@ def test_jobs_should_write_images_and_never_delete_one(objects: ObjectServer) ->
     store.delete("jobs/1/checkpoints/2")
     with pytest.raises(StoreError, match="AccessDenied"):
         store.delete(image_key("b" * 64))
+
+
+def test_jobs_should_read_the_weights_that_the_operator_put_there(objects: ObjectServer) -> None:
+    objects.store("api", prefix="weights").put("resnet34.pth", b"weights")
+    store = objects.store("jobs", prefix="weights")
+
+    assert store.get("resnet34.pth") == b"weights"
+    with pytest.raises(StoreError, match="AccessDenied"):
+        store.put("resnet34.pth", b"others")
 
 
 def test_endpoints_should_read_bundles_and_nothing_else(objects: ObjectServer) -> None:

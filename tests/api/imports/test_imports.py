@@ -1,10 +1,11 @@
 """Imports over REST: what is refused, tried again, cancelled, and how the ledger reads."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from api.database import Database
 from api.settings import Settings
@@ -64,10 +65,10 @@ def test_what_cannot_be_imported_is_refused_at_once(
 
 
 def test_the_operator_lists_what_members_may_name(
-    client: TestClient, bears: str, database: Database
+    client: TestClient, bears: str, callers: Callable[[str], TestClient]
 ) -> None:
-    with database.transaction() as session:
-        session.execute(update(Project).values(allowed_sources=["s3://photos/team"]))
+    told = {"allowed_sources": ["s3://photos/team"]}
+    assert callers("platform").patch("/v1/projects/zoo", json=told).status_code == 200
     for uri, status in {
         "s3://photos/team": 202,
         "s3://photos/team/bears": 202,
