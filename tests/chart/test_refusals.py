@@ -6,6 +6,7 @@ import pytest
 
 from tests.chart.chart import PROFILES, RefusedError, render
 
+CALL = "settings.callDeadline"
 REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
     ("evaluation", {"database": {"existingSecret": "mine"}}, "database.existingSecret"),
     ("evaluation", {"database": {"programRole": "mlflow"}}, "database.programRole"),
@@ -27,6 +28,11 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
         {"api": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
         "api.autoscaling.minReplicas",
     ),
+    ("production", {"settings": {"callDeadline": "PT60S"}}, CALL),
+    ("production", {"settings": {"lease": "PT9.5S"}}, CALL),
+    ("production", {"settings": {"callDeadline": "P1DT1S", "lease": "PT24H"}}, CALL),
+    ("production", {"settings": {"callDeadline": "PT0S"}}, CALL),
+    ("production", {"settings": {"poll": "P0DT0H0M0.0S"}}, "settings.poll"),
 ]
 
 
@@ -36,3 +42,12 @@ def test_values_that_contradict_each_other_should_be_refused_by_their_key(
 ) -> None:
     with pytest.raises(RefusedError, match=rf"NOTES.txt.*: {re.escape(key)} "):
         render(PROFILES[name], values=values)
+
+
+@pytest.mark.parametrize(("lease", "call"), [("P1D", "PT23H59M59.9S"), ("PT2M", "PT119S")])
+def test_a_call_that_is_shorter_than_the_lease_should_be_taken(
+    lease: str, call: str, helm_is_there: None
+) -> None:
+    settings = {"lease": lease, "callDeadline": call}
+
+    assert render(PROFILES["production"], values={"settings": settings}).things

@@ -54,6 +54,16 @@
 {{- fail (printf "api.autoscaling.minReplicas is %d, more than api.autoscaling.maxReplicas, which is %d" (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) }}
 {{- end }}
 
+{{- /* Durations */}}
+{{- range $name, $value := $v.settings }}
+{{- if and (kindIs "string" $value) (not (include "bearloop.seconds" $value | float64)) }}
+{{- fail (printf "settings.%s is %q, no time at all: give it more, e.g. PT10S" $name $value) }}
+{{- end }}
+{{- end }}
+{{- if ge (include "bearloop.seconds" $v.settings.callDeadline | float64) (include "bearloop.seconds" $v.settings.lease | float64) }}
+{{- fail (printf "settings.callDeadline is %q, no less than settings.lease, which is %q: nothing would ever be launched" $v.settings.callDeadline $v.settings.lease) }}
+{{- end }}
+
 {{- /* Secrets that are named and missing; without a cluster (`helm template`) nobody can tell. */}}
 {{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" }}
 {{- $named := dict "database.existingSecret" (dict "name" $v.database.existingSecret "keys" (list "owner-url" "program-url")) }}
@@ -79,4 +89,15 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* The seconds of a duration by ISO 8601, as far as the schema lets it through: no months, no years. */}}
+{{- define "bearloop.seconds" -}}
+{{- $text := . }}
+{{- $seconds := 0.0 }}
+{{- range $unit, $each := dict "D" 86400 "H" 3600 "M" 60 "S" 1 }}
+{{- $amount := regexFind (print "[0-9.]+" $unit) $text | trimSuffix $unit }}
+{{- $seconds = addf $seconds (mulf (float64 $amount) $each) }}
+{{- end }}
+{{- $seconds }}
 {{- end }}
