@@ -38,19 +38,18 @@ def release() -> Iterator[Release]:
     namespace = Namespace(NAMESPACE)
     with suppress(AssertionError):
         run("kubectl", "delete", "namespace", NAMESPACE, "--wait=true", "--timeout=120s")
-    run("kubectl", "create", "namespace", NAMESPACE)
-    enforce = "pod-security.kubernetes.io/enforce=restricted"
-    run("kubectl", "label", "namespace", NAMESPACE, enforce)
     advertise_gpus(GPUS)
-    install(RELEASE)
-    yield opened(namespace, RELEASE)
+    said = install(RELEASE)
+    installed = opened(namespace, RELEASE)
+    assert said.splitlines()[-1] == installed.token, "who installed it is told the first token"
+    yield installed
     run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false")
 
 
-def install(name: str, *words: str) -> None:
-    """Install the chart, or upgrade it, and wait until it serves."""
-    helm = ("helm", "upgrade", "--install", name, "charts/bearloop", "--namespace", NAMESPACE)
-    run(*helm, *values_files(), "--wait", "--wait-for-jobs", "--timeout", "8m", *words)
+def install(name: str, *words: str) -> str:
+    """Install the chart, or upgrade it, and wait until it serves; return what is said."""
+    told = ("env", f"RELEASE={name}", f"NAMESPACE={NAMESPACE}")
+    return run(*told, "charts/up", *values_files(), "--timeout", "8m", *words)
 
 
 def opened(namespace: Namespace, name: str) -> Release:
