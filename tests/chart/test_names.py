@@ -29,9 +29,12 @@ def test_every_name_should_be_used() -> None:
         assert f'include "{name}"' in text, name
 
 
+@pytest.mark.parametrize("release", ["r" * LONGEST, "a.b", "1team", "12", "1." + "2" * 51])
 @pytest.mark.parametrize("name", PROFILES)
-def test_names_should_fit_however_long_the_release_is(name: str, helm_is_there: None) -> None:
-    rendered = render(PROFILES[name], release="r" * LONGEST)
+def test_names_should_fit_whatever_the_release_is_called(
+    name: str, release: str, helm_is_there: None
+) -> None:
+    rendered = render(PROFILES[name], release=release)
 
     for thing in rendered.things:
         called = thing["metadata"]["name"]
@@ -40,6 +43,7 @@ def test_names_should_fit_however_long_the_release_is(name: str, helm_is_there: 
         assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", called)
         for label in thing["metadata"]["labels"].values():
             assert len(label) <= 63
+        assert thing["metadata"]["labels"]["app.kubernetes.io/instance"] == release
 
 
 def test_two_long_releases_that_begin_alike_should_share_nothing(helm_is_there: None) -> None:
@@ -48,8 +52,9 @@ def test_two_long_releases_that_begin_alike_should_share_nothing(helm_is_there: 
     assert not named(one) & named(other)
 
 
-def test_a_release_and_one_with_the_charts_name_should_share_nothing(helm_is_there: None) -> None:
+def test_releases_that_are_called_alike_should_share_nothing(helm_is_there: None) -> None:
     releases = ("bear", "bearloop", "bear-bearloop", "bearloop-bearloop")
+    releases += ("a.b", "a-b", "a.b.c", "a-b.c", "1a", "r1a")
     names = [named(render(PROFILES["evaluation"], release=release)) for release in releases]
 
     assert sum(map(len, names)) == len(set().union(*names))

@@ -7,9 +7,11 @@ prefix, so that releases share a namespace; all have at most 63 characters, a St
 {{- define "bearloop.fullname" -}}
 {{- $name := .Values.nameOverride | default .Chart.Name }}
 {{- $full := ternary $name (printf "%s-%s" .Release.Name $name) (eq .Release.Name $name) }}
-{{- if gt (len $full) 40 }}
-{{- /* Cut, with a digest of the whole: two long releases that begin alike stay apart. */}}
-{{- printf "%s-%s" (trunc 31 $full | trimSuffix "-") (sha256sum $full | trunc 8) }}
+{{- /* A release may begin with a digit and hold dots, a Service may not. */}}
+{{- $plain := print (regexMatch "^[0-9]" $full | ternary "r" "") $full | replace "." "-" }}
+{{- if or (gt (len $full) 40) (ne $plain $full) }}
+{{- /* With a digest of the whole: two long releases that begin alike stay apart, `a.b` and `a-b` too. */}}
+{{- printf "%s-%s" (trunc 31 $plain | trimSuffix "-") (sha256sum $full | trunc 8) }}
 {{- else }}
 {{- $full }}
 {{- end }}
