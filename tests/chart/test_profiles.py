@@ -163,6 +163,18 @@ def test_what_opens_the_data_should_outlive_an_uninstall(evaluation: Rendered) -
         assert "stringData" not in secret
 
 
+def test_the_account_of_endpoints_should_outlive_the_release_as_they_do(
+    evaluation: Rendered, everything: Rendered
+) -> None:
+    (going,), (staying,) = (
+        [a for a in r.of("ServiceAccount") if a["metadata"]["name"].endswith("-powerless")]
+        for r in (evaluation, everything)
+    )
+
+    assert "annotations" not in going["metadata"]
+    assert staying["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
 def test_the_owner_should_hold_nothing_that_could_change(profile: Rendered) -> None:
     owner = profile.one("ConfigMap", "-owner")
 
