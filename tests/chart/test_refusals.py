@@ -6,7 +6,7 @@ import pytest
 
 from tests.chart.chart import PROFILES, RefusedError, render
 
-CALL = "settings.callDeadline"
+CALL, UPLOAD = "settings.callDeadline", "settings.maxUpload"
 REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
     ("evaluation", {"database": {"existingSecret": "mine"}}, "database.existingSecret"),
     ("evaluation", {"database": {"programRole": "mlflow"}}, "database.programRole"),
@@ -28,6 +28,9 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
         {"api": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
         "api.autoscaling.minReplicas",
     ),
+    ("production", {"settings": {"maxUpload": 10 * 1024**3 + 1}}, UPLOAD),
+    ("production", {"api": {"scratch": "4.29G"}}, UPLOAD),
+    ("production", {"api": {"scratch": "4194303Ki"}}, UPLOAD),
     ("production", {"settings": {"callDeadline": "PT60S"}}, CALL),
     ("production", {"settings": {"lease": "PT9.5S"}}, CALL),
     ("production", {"settings": {"callDeadline": "P1DT1S", "lease": "PT24H"}}, CALL),
@@ -42,6 +45,16 @@ def test_values_that_contradict_each_other_should_be_refused_by_their_key(
 ) -> None:
     with pytest.raises(RefusedError, match=rf"NOTES.txt.*: {re.escape(key)} "):
         render(PROFILES[name], values=values)
+
+
+@pytest.mark.parametrize("scratch", ["4Gi", "4.295G", "4194304Ki", "4294967296", "1T", "1Ei"])
+def test_an_upload_that_fits_should_be_taken(scratch: str, helm_is_there: None) -> None:
+    rendered = render(PROFILES["production"], values={"api": {"scratch": scratch}})
+
+    for name, size in (("api", scratch), ("worker", "10Gi")):
+        (deployment,) = rendered.of("Deployment", name)
+        (volume, *_) = deployment["spec"]["template"]["spec"]["volumes"]
+        assert str(volume["emptyDir"]["sizeLimit"]) == size
 
 
 @pytest.mark.parametrize(("lease", "call"), [("P1D", "PT23H59M59.9S"), ("PT2M", "PT119S")])

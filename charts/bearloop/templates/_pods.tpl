@@ -61,9 +61,10 @@ securityContext:
 - {name: scratch, mountPath: /scratch}
 {{- end }}
 
+{{- /* As much as `.size` says, where it says something. */}}
 {{- define "bearloop.scratch" -}}
 - name: scratch
-  emptyDir: {sizeLimit: 10Gi}
+  emptyDir: {sizeLimit: {{ .size | default "10Gi" }}}
 {{- end }}
 
 {{- define "bearloop.filesMount" -}}

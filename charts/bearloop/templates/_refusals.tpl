@@ -54,6 +54,10 @@
 {{- fail (printf "api.autoscaling.minReplicas is %d, more than api.autoscaling.maxReplicas, which is %d" (int $v.api.autoscaling.minReplicas) (int $v.api.autoscaling.maxReplicas)) }}
 {{- end }}
 
+{{- if gt (float64 $v.settings.maxUpload) (include "bearloop.bytes" $v.api.scratch | float64) }}
+{{- fail (printf "settings.maxUpload is %.0f, more bytes than api.scratch holds, which is %s: an upload lies there first; make one fit the other" (float64 $v.settings.maxUpload) $v.api.scratch) }}
+{{- end }}
+
 {{- /* Durations */}}
 {{- range $name, $value := $v.settings }}
 {{- if and (kindIs "string" $value) (not (include "bearloop.seconds" $value | float64)) }}
@@ -89,6 +93,17 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{- /* The bytes of a quantity. */}}
+{{- define "bearloop.bytes" -}}
+{{- $unit := regexFind "[A-Za-z]+$" . }}
+{{- $bytes := float64 (trimSuffix $unit .) }}
+{{- $powers := dict "k" 1 "M" 2 "G" 3 "T" 4 "P" 5 "E" 6 }}
+{{- range until (get $powers (trimSuffix "i" $unit | replace "K" "k") | int) }}
+{{- $bytes = mulf $bytes (hasSuffix "i" $unit | ternary 1024 1000) }}
+{{- end }}
+{{- eq $unit "m" | ternary 0.0 $bytes }}
 {{- end }}
 
 {{- /* The seconds of a duration by ISO 8601, as far as the schema lets it through: no months, no years. */}}
