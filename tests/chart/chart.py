@@ -71,9 +71,15 @@ def render(
     values: Mapping[str, Any] | None = None,
     release: str = RELEASE,
     checked: bool = True,
+    cluster: str = "",
 ) -> Rendered:
-    """Render the chart with these files, and these values after them; not `checked`: no schema."""
-    return Rendered(_rendered(files, json.dumps(values or {}), release, checked=checked))
+    """Render the chart with these files, and these values after them.
+
+    Not `checked`: no schema is asked; `cluster`: the address of what it looks things up in.
+    """
+    words: tuple[str, ...] = () if checked else ("--skip-schema-validation",)
+    words += ("--dry-run=server", "--kube-apiserver", cluster) if cluster else ()
+    return Rendered(_rendered(files, json.dumps(values or {}), release, words))
 
 
 def helm(*words: str, given: str | None = None) -> str:
@@ -134,8 +140,7 @@ def without_comments(template: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def _rendered(files: Sequence[Path], values: str, release: str, *, checked: bool) -> str:
+def _rendered(files: Sequence[Path], values: str, release: str, further: tuple[str, ...]) -> str:
     words = [word for file in files for word in ("--values", str(file))]
-    words += [] if checked else ["--skip-schema-validation"]
-    place = ("--namespace", NAMESPACE, "--kube-version", KUBERNETES)
+    place = ("--namespace", NAMESPACE, "--kube-version", KUBERNETES, *further)
     return helm("template", release, str(CHART), *place, *words, "--values", "-", given=values)

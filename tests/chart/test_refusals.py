@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.chart.chart import PROFILES, RefusedError, render
+from tests.chart.api_server import api_server
+from tests.chart.chart import PROFILES, RefusedError, Rendered, render
 
 CALL, UPLOAD = "settings.callDeadline", "settings.maxUpload"
 REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
@@ -45,6 +46,19 @@ def test_values_that_contradict_each_other_should_be_refused_by_their_key(
 ) -> None:
     with pytest.raises(RefusedError, match=rf"NOTES.txt.*: {re.escape(key)} "):
         render(PROFILES[name], values=values)
+
+
+def test_a_name_that_leaves_the_owner_behind_should_be_refused(evaluation: Rendered) -> None:
+    bruin = {"nameOverride": "bruin"}
+    bare = {"kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}}
+    with api_server(bare, *evaluation.of("ConfigMap")) as cluster:
+        with pytest.raises(RefusedError, match=r'nameOverride is "bruin".* bear-bearloop-owner '):
+            render(PROFILES["evaluation"], values=bruin, cluster=cluster)
+        again = render(PROFILES["evaluation"], cluster=cluster)
+        other = render(PROFILES["evaluation"], values=bruin, cluster=cluster, release="cub")
+
+    assert again.one("ConfigMap", "-owner")["metadata"]["name"] == "bear-bearloop-owner"
+    assert other.one("ConfigMap", "-owner")["metadata"]["name"] == "cub-bruin-owner"
 
 
 @pytest.mark.parametrize("scratch", ["4Gi", "4.295G", "4194304Ki", "4294967296", "1T", "1Ei"])

@@ -68,6 +68,15 @@
 {{- fail (printf "settings.callDeadline is %q, no less than settings.lease, which is %q: nothing would ever be launched" $v.settings.callDeadline $v.settings.lease) }}
 {{- end }}
 
+{{- /* The owner of all that runs: another name would end every job and endpoint. */}}
+{{- $owner := include "bearloop.names.owner" . }}
+{{- range (lookup "v1" "ConfigMap" .Release.Namespace "").items }}
+{{- $labels := .metadata.labels | default dict }}
+{{- if and (eq (get $labels "app.kubernetes.io/name") $.Chart.Name) (eq (get $labels "app.kubernetes.io/instance") $.Release.Name) (hasSuffix "-owner" .metadata.name) (ne .metadata.name $owner) }}
+{{- fail (printf "nameOverride is %q, and would rename what release %s has: %s would become %s, and every job and endpoint would end with it; leave it as it was" $v.nameOverride $.Release.Name .metadata.name $owner) }}
+{{- end }}
+{{- end }}
+
 {{- /* Secrets that are named and missing; without a cluster (`helm template`) nobody can tell. */}}
 {{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" }}
 {{- $named := dict "database.existingSecret" (dict "name" $v.database.existingSecret "keys" (list "owner-url" "program-url")) }}
