@@ -130,6 +130,13 @@ def test_a_change_of_code_leaves_the_layer_of_dependencies_alone(name: str) -> N
     ]
 
 
+def test_the_server_of_endpoints_stays_small() -> None:
+    text = (ROOT / "docker/inference.Dockerfile").read_text(encoding="utf-8")
+    (measured,) = (rest for rest in Dockerfile(text).all("RUN") if "du --summarize" in rest)
+    # Megabytes of Python packages; a build of more fails.
+    assert re.search(r'if \[ "\$size" -gt 300 \]; then .* && exit 1; fi$', measured)
+
+
 def test_no_image_pins_what_pyproject_does_not(name: str, dockerfile: Dockerfile) -> None:
     (command,) = (rest for rest in dockerfile.all("RUN") if "requirements.py" in rest)
     extras = command.split(" > ")[0].split()[2:]
