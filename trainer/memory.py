@@ -91,6 +91,18 @@ class Memory:
             raise HalvedTogetherError("the device's memory was too small for a batch")
 
 
+def too_large(pictures: int, *, at: str = "evaluation") -> InputError:
+    """Return the error of a run whose model is too large for the device."""
+    what = "one picture fits" if pictures == 1 else f"{pictures} pictures at a time fit"
+    return InputError(
+        "out_of_memory",
+        f"not even {what} into the device's memory ({at})",
+        field="recipe.model",
+        way_out="take smaller pictures (size), a smaller model, precision bf16 or fp16, or a GPU "
+        "with more memory",
+    )
+
+
 def _statistics(model: nn.Module) -> _Statistics:
     """Copy what a forward pass changes, BatchNorm's statistics."""
     kinds: dict[torch.dtype, list[Tensor]] = {}
@@ -105,15 +117,3 @@ def _restore(before: _Statistics) -> None:
             buffers, torch.split(copy, [b.numel() for b in buffers]), strict=True
         ):
             buffer.copy_(values.view_as(buffer))
-
-
-def too_large(pictures: int, *, at: str = "evaluation") -> InputError:
-    """Return the error of a run whose model is too large for the device."""
-    what = "one picture fits" if pictures == 1 else f"{pictures} pictures at a time fit"
-    return InputError(
-        "out_of_memory",
-        f"not even {what} into the device's memory ({at})",
-        field="recipe.model",
-        way_out="take smaller pictures (size), a smaller model, precision bf16 or fp16, or a GPU "
-        "with more memory",
-    )
