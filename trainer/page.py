@@ -108,6 +108,8 @@ def _figures(summary: Summary) -> str:
     for split, figures in summary.splits.items():
         views = "" if figures.tta_error is None else f"; views {in_words(figures.tta_error)}"
         log_loss = f"log loss {figures.log_loss:.4f}"
+        if figures.log_loss_low is not None and figures.log_loss_high is not None:
+            log_loss += f" ({figures.log_loss_low:.4f} to {figures.log_loss_high:.4f})"
         lines.append(f"- **{split}**: {in_words(figures.error)}{views}; {log_loss}")
     return "\n".join(["**Errors**, each with its 95 % interval", "", *lines])
 

@@ -337,6 +337,9 @@ def _figures(summary: Summary) -> Iterator[tuple[str, float]]:
     for split, figures in summary.splits.items():
         yield f"{split}/images", figures.images
         yield f"{split}/log_loss", figures.log_loss
+        if figures.log_loss_low is not None and figures.log_loss_high is not None:
+            yield f"{split}/log_loss_low", figures.log_loss_low
+            yield f"{split}/log_loss_high", figures.log_loss_high
         yield from _interval(f"{split}/error", figures.error)
         if figures.tta_error is not None:
             yield from _interval(f"{split}/tta_error", figures.tta_error)

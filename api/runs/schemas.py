@@ -71,6 +71,9 @@ class SplitMetrics(BaseModel):
     tta_error: Metric | None
     """With test-time augmentation."""
     log_loss: float
+    log_loss_low: float | None
+    """The ends of its 95 % interval; null of a single image, or where the run is older than it."""
+    log_loss_high: float | None
 
 
 class RunView(BaseModel):
@@ -254,6 +257,8 @@ def _metrics(report: Report | None) -> dict[SplitName, SplitMetrics] | None:
             error=figures.error,
             tta_error=figures.tta_error,
             log_loss=figures.log_loss,
+            log_loss_low=figures.log_loss_low,
+            log_loss_high=figures.log_loss_high,
         )
         for split, figures in splits.items()
     }

@@ -126,6 +126,8 @@ class SplitMetricsView(View):
     error: MetricView
     tta_error: MetricView | None
     log_loss: float
+    log_loss_low: float | None = None
+    log_loss_high: float | None = None
 
 
 class CostView(View):
@@ -181,6 +183,8 @@ class FiguresView(View):
     images: int
     error: MetricView
     log_loss: float
+    log_loss_low: float | None = None
+    log_loss_high: float | None = None
     tta_error: MetricView | None
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from bearloop.contract.record import Record
 
 SplitName = Literal["train", "valid", "test"]
@@ -53,6 +55,11 @@ class SplitFigures(Record):
     images: int
     error: Metric
     log_loss: float
+    """Mean of -ln p(label)."""
+    log_loss_low: float | None = Field(default=None, exclude_if=lambda end: end is None)
+    """Its 95 % interval, by the spread of the images' losses; None of a single image, and in
+    reports that are older than it."""
+    log_loss_high: float | None = Field(default=None, exclude_if=lambda end: end is None)
     tta_error: Metric | None
     confusion: tuple[tuple[int, ...], ...]
 

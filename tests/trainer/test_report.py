@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from pathlib import Path
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_the_summary_adds_up_to_the_rows() -> None:
         assert figures.tta_error.value == tta_wrong / len(here)
         losses = [row.loss for row in here if row.loss is not None]
         assert figures.log_loss == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+        half = 1.96 * stdev(losses) / len(losses) ** 0.5
+        assert figures.log_loss_low == pytest.approx(max(0, figures.log_loss - half), rel=1e-3)
+        assert figures.log_loss_high == pytest.approx(figures.log_loss + half, rel=1e-3)
         counts = Counter((row.label, row.predicted) for row in here)
         for i, line in enumerate(figures.confusion):
             assert list(line) == [counts[10 * i, 10 * j] for j in range(3)]
