@@ -18,7 +18,7 @@ from pathlib import Path
 
 import ours
 import theirs
-from figures import Trained, error, faster, mean_seconds
+from figures import Trained, error, faster, seconds
 from pictures import labelled
 
 from api.runs.named_recipes import FINE_TUNE
@@ -81,7 +81,7 @@ def show(done: Mapping[str, Sequence[Trained]], *, epochs: int) -> None:
     """Print the table, and the ratios of the times."""
     print(f"\n{'':20} seconds an epoch   error")
     for name, trained in done.items():
-        print(f"{name:20} {mean_seconds(trained) / epochs:16.1f}   {error(trained)}")
+        print(f"{name:20} {seconds(trained) / epochs:16.1f}   {error(trained)}")
     for mine in ("bearloop", "bearloop, fp32"):
         for peer in ("fastai, defaults", "fastai, best"):
             if mine in done and peer in done:

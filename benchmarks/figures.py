@@ -1,6 +1,7 @@
 """What a training came to, and several of them as one line of a table."""
 
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 from bearloop.intervals import wilson
@@ -26,12 +27,12 @@ def error(trained: Sequence[Trained]) -> str:
     return f"{wrong} of {of} wrong, {share.value:.1%} ({share.low:.1%} - {share.high:.1%})"
 
 
-def mean_seconds(trained: Sequence[Trained]) -> float:
-    """Return the mean time of a training."""
-    return sum(one.seconds for one in trained) / len(trained)
+def seconds(trained: Sequence[Trained]) -> float:
+    """Return the median time of a training: one that something disturbed counts little."""
+    return median(one.seconds for one in trained)
 
 
 def faster(ours: Sequence[Trained], peer: Sequence[Trained]) -> float:
     """Return how many times as fast we are, over the trainings that both did."""
     both = min(len(ours), len(peer))
-    return mean_seconds(peer[:both]) / mean_seconds(ours[:both])
+    return seconds(peer[:both]) / seconds(ours[:both])

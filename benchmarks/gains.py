@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import ours
-from figures import Trained, error, mean_seconds
+from figures import Trained, error, seconds
 from pictures import labelled
 
 from api.evaluation.comparison import mcnemar
@@ -48,7 +48,7 @@ def main() -> None:
         fixed, broken = wrong["fine-tune"] - wrong[name], wrong[name] - wrong["fine-tune"]
         p = mcnemar(len(fixed), len(broken))
         beside = f"fixed {len(fixed)}, broken {len(broken)}, p = {p:.2g}"
-        print(f"{name:26} {mean_seconds(trainings):7.1f}   {error(trainings)}, {beside}")
+        print(f"{name:26} {seconds(trainings):7.1f}   {error(trainings)}, {beside}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ours
 import theirs
-from figures import Trained, error, faster, mean_seconds
+from figures import Trained, error, faster, seconds
 from pictures import labelled
 
 from api.runs.named_recipes import PRECOMPUTE
@@ -54,7 +54,7 @@ def main() -> None:
                 note("fastai, defaults", told)
     print(f"\n{'':20} seconds   error")
     for name, trained in done.items():
-        print(f"{name:20} {mean_seconds(trained):7.1f}   {error(trained)}")
+        print(f"{name:20} {seconds(trained):7.1f}   {error(trained)}")
     for peer in ("fastai, defaults", "fastai, best"):
         print(f"five epochs are {faster(done['bearloop'], done[peer]):.2f} x as fast as {peer}")
     longer = faster(done["bearloop, one epoch"], done["bearloop"])
