@@ -69,6 +69,12 @@ class Changes(BaseModel):
     mixup: float | None = Field(
         default=None, ge=0, le=10, description="Alpha of every fit stage's blending; 0 blends none."
     )
+    weight_decay: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Of every fit stage."
+    )
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1, description="Of the head. Stages with one of their own keep it."
+    )
     early_stopping: EarlyStopping | None = Field(
         default=None,
         description="Of the last fit stage. Refused with one-cycle, whose last epochs count most.",
@@ -107,9 +113,9 @@ class Changes(BaseModel):
 
 OF_RECIPE = (
     "model", "weights", "train_on", "batch_size", "oversample", "class_weights", "precision",
-    "accumulate",
+    "accumulate", "dropout",
 )  # fmt: skip
-OF_FITS = ("label_smoothing", "mixup")
+OF_FITS = ("label_smoothing", "mixup", "weight_decay")
 OF_LAST = ("epochs", "early_stopping")
 OF_PREPROCESS = ("size", "resize")
 OF_EVALUATE = ("tta_views", "tta_plain_weight")

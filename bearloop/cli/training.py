@@ -7,6 +7,7 @@ import typer
 
 from bearloop.cli.costs import print_cost
 from bearloop.cli.doubts import print_doubts, print_spread, say_unmeasured
+from bearloop.cli.fields import fields_of
 from bearloop.cli.login import connect
 from bearloop.cli.output import (
     Json,
@@ -40,16 +41,10 @@ def train(
     weights: Annotated[str | None, typer.Option(help="imagenet, none, file: or s3:")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the recipe's last fit stage.")] = None,
     size: Annotated[int | None, typer.Option(help="Of the model's input, in pixels.")] = None,
-    lr: Annotated[
-        str | None, typer.Option(help="The first stage's rate; auto: an lr-find finds it.")
-    ] = None,
+    lr: Annotated[str | None, typer.Option(help="Of the first stage; auto: searched.")] = None,
     train_on: Annotated[str | None, typer.Option(help="all: valid and test images too.")] = None,
-    oversample: Annotated[
-        bool | None, typer.Option(help="Draw rare classes as often as the commonest.")
-    ] = None,
-    class_weights: Annotated[
-        str | None, typer.Option(help="balanced: rare classes count more; none: all alike.")
-    ] = None,
+    oversample: Annotated[bool | None, typer.Option(help="Rare classes as often.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="balanced or none.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Of every fit stage.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Alpha of blending; 0: none.")] = None,
     precision: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32.")] = None,
@@ -61,6 +56,9 @@ def train(
     resize: Annotated[str | None, typer.Option(help="crop, pad or squish.")] = None,
     tta_views: Annotated[int | None, typer.Option(help="Augmented views; 0: none.")] = None,
     tta_plain_weight: Annotated[float | None, typer.Option(help="Of the plain picture.")] = None,
+    more: Annotated[
+        list[str] | None, typer.Option("--set", help="Any field of POST /runs: dropout=.3")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 42,
     seeds: Annotated[int, typer.Option(help="Runs of so many seeds, for the spread.")] = 1,
     device: Annotated[str | None, typer.Option(help="cuda, cpu or auto.")] = None,
@@ -71,7 +69,7 @@ def train(
 ) -> None:
     """Train a model on a frozen version."""
     client = connect()
-    changes = {
+    changes: dict[str, object] = {
         "model": model,
         "weights": weights,
         "epochs": epochs,
@@ -94,6 +92,7 @@ def train(
         "nodes": nodes,
     }
     given = {name: value for name, value in changes.items() if value is not None}
+    given |= fields_of(more or ())
     started = client.runs.start(dataset, version, recipe=recipe, seed=seed, seeds=seeds, **given)
     ended = [_ended(client, run) for run in started] if wait else started
     if as_json:

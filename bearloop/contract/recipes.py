@@ -218,7 +218,7 @@ class FitStage(Record):
     """Of the three layer groups those before this index are frozen; 0 trains all, -1 (or 2) the
     head only. A frozen group's
     BatchNorm stays in eval mode, so that its statistics stay as they were."""
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """AdamW's; biases, norms and embeddings of places have none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread evenly over all classes."""

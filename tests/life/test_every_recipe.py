@@ -1,4 +1,4 @@
-"""Every named recipe with pretrained weights, and networks of other families: trained, served."""
+"""The named recipes with pretrained weights, and networks of other families: trained, served."""
 
 from pathlib import Path
 

@@ -31,6 +31,18 @@ def zoo(
         yield cli
 
 
+def test_a_field_without_an_option_is_set(zoo: Cli) -> None:
+    zoo("freeze", "bears")
+    asked = ("train", "bears", "--weights", "none", "--no-wait", "--json")
+    (run,) = zoo(
+        *asked, "--train-on", "all", "--set", "dropout=.25", "--set", "weight_decay=.05"
+    ).json
+    told = zoo("runs", run["number"], "--spec").json
+    assert told["recipe"]["dropout"] == 0.25
+    fits = [stage for stage in told["recipe"]["stages"] if stage["kind"] == "fit"]
+    assert [stage["weight_decay"] for stage in fits] == [0.05, 0.05]
+
+
 def test_any_recipe_is_trained_on_all_images(zoo: Cli) -> None:
     zoo("freeze", "bears")
     asked = ("train", "bears", "--weights", "none", "--no-wait", "--json")
