@@ -1,4 +1,4 @@
-"""How long a run waits for us: POST to Job, to pod, and from the Job's end to the state on the run.
+"""How long a run waits for us: POST to Job, to pod, and from the pod's end to the state on the run.
 
 The peer is kubectl: `kubectl create` of the same Job and `kubectl wait` for its end, in turns with
 ours. Both are seen by one observer, a watch on the namespace.
@@ -28,7 +28,7 @@ LIMIT = 180.0
 
 @dataclass
 class Observer:
-    """When each Job was there, had a running pod, and had ended: names to seconds."""
+    """When each Job was there, had a running pod, and one that had ended: names to seconds."""
 
     namespace: str
     there: dict[str, float] = field(default_factory=dict)
@@ -54,15 +54,16 @@ class Observer:
         name = job["metadata"]["name"]
         self.there.setdefault(name, at)
         self.manifests.setdefault(name, job)
-        kinds = {c["type"] for c in job["status"].get("conditions", []) if c["status"] == "True"}
-        if kinds & {"Complete", "Failed"}:
-            self.ended.setdefault(name, at)
 
     def note_pod(self, pod: dict[str, Any], at: float) -> None:
         """Take what a pod says of itself."""
         job = pod["metadata"].get("labels", {}).get("batch.kubernetes.io/job-name")
-        if job and pod["status"].get("phase") in ("Running", "Succeeded", "Failed"):
+        phase = pod["status"].get("phase")
+        if job and phase in ("Running", "Succeeded", "Failed"):
             self.running.setdefault(job, at)
+        # A run's Job and pod are removed as soon as its result is in the tables.
+        if job and (phase in ("Succeeded", "Failed") or "deletionTimestamp" in pod["metadata"]):
+            self.ended.setdefault(job, at)
 
 
 def main() -> None:
@@ -76,6 +77,9 @@ def main() -> None:
     observer = Observer(given.namespace)
     for kind, note in (("jobs", observer.note_job), ("pods", observer.note_pod)):
         threading.Thread(target=observer.watch, args=(kind, note), daemon=True).start()
+    # The release's own Jobs come first: none of them is a run's.
+    await_(lambda: observer.there or None, "the Jobs that are there already")
+    time.sleep(2)
     client = Client(given.url, given.token, project="main")
     ours: list[tuple[float, float, float]] = []
     peers: list[tuple[float, float, float]] = []
@@ -84,7 +88,7 @@ def main() -> None:
         ours.append(times)
         peers.append(one_kubectl(observer, observer.manifests[name], f"peer-{number}"))
         print(number + 1, [f"{t:.2f}" for t in (*times, *peers[-1])], flush=True)
-    for place, what in enumerate(("start -> Job", "start -> pod", "Job ended -> known")):
+    for place, what in enumerate(("start -> Job", "start -> pod", "pod ended -> known")):
         print(row(what, [t[place] for t in ours], [t[place] for t in peers]))
 
 
@@ -97,8 +101,10 @@ def one_run(client: Client, observer: Observer) -> tuple[str, tuple[float, float
     await_(lambda: observer.running.get(name), "its pod")
     await_(lambda: client.runs.get(run.number).ended or None, "the state on the run")
     known = time.monotonic()
-    ended = await_(lambda: observer.ended.get(name), "the Job's end")
-    return name, (observer.there[name] - began, observer.running[name] - began, known - ended)
+    ended = await_(lambda: observer.ended.get(name), "the pod's end")
+    # The result is in the store before the process ends, so the run may be told before the pod.
+    after = max(0.0, known - ended)
+    return name, (observer.there[name] - began, observer.running[name] - began, after)
 
 
 def one_kubectl(
@@ -112,7 +118,7 @@ def one_kubectl(
     wait = [*here, "wait", "--for=condition=Failed", f"job/{name}", f"--timeout={LIMIT:.0f}s"]
     subprocess.run(wait, check=True)
     known = time.monotonic()
-    ended = await_(lambda: observer.ended.get(name), "the Job's end")
+    ended = await_(lambda: observer.ended.get(name), "the pod's end")
     subprocess.run([*here, "delete", f"job/{name}", "--wait=false"], check=True)
     return observer.there[name] - began, observer.running[name] - began, known - ended
 
