@@ -20,6 +20,7 @@ from pictures import labelled
 
 from api.runs.named_recipes import FINE_TUNE
 from bearloop.store import FolderStore
+from trainer.allocator import keep_freed_memory
 from trainer.cache import open_pixels
 from trainer.data import load_items, taught
 from trainer.device import choose_device, make_deterministic
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     given = parser.parse_args()
+    keep_freed_memory()
     make_deterministic()
     recipe = ours.changed(FINE_TUNE, weights=given.weights, model=given.model)
     stage = recipe.fits()[-1][1]
