@@ -25,6 +25,7 @@ from bearloop.embedded_postgres import (
 )
 from bearloop.environment import child_environment
 from bearloop.sessions import end_noted_session, note_session
+from bearloop.sigterm import on_sigterm
 
 HOST = "127.0.0.1"
 START_LIMIT = 120.0
@@ -146,7 +147,7 @@ def running(plan: Plan) -> Iterator[Platform]:
         (plan.folder / folder).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # SIGTERM, like Ctrl-C, unwinds the stack: nothing that was started is left behind.
-        signal.signal(signal.SIGTERM, _leave)
+        on_sigterm(_leave, lost=SystemExit)
         stack.enter_context(_only_one(plan.folder))
         # The system takes a moment to free the ports of what was ended by force.
         patience = FREE_LIMIT if _end_leftovers(plan) else 0.0

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 CONNECT_WITHIN = 5
 """Seconds until an S3 server that does not answer counts as away; five such tries are made."""
+ANSWER_WITHIN = 60
+"""Seconds until one that accepts a request and says nothing does; boto's own."""
+HASTE = 2
+"""Seconds, both, for who would rather hear that it is away."""
 TEMPORARY = ".new-"
 """How the name of a half-written file of the folder store begins."""
 
@@ -79,6 +83,10 @@ class Store(Protocol):
 
     def under(self, prefix: str) -> "Store":
         """Return the same store seen from below `prefix`."""
+        ...
+
+    def hasty(self) -> "Store":
+        """Return the same store for probes: asked once, and waited for `HASTE` seconds."""
         ...
 
 
@@ -180,6 +188,9 @@ class FolderStore:
     def under(self, prefix: str) -> Store:
         return FolderStore(self._path(prefix.rstrip("/")))
 
+    def hasty(self) -> Store:
+        return self
+
     def _path(self, key: str) -> Path:
         pure = PurePosixPath(key)
         if pure.is_absolute() or ".." in pure.parts or not pure.parts:
@@ -262,6 +273,10 @@ class S3Store:
         inner = (self.prefix + prefix).strip("/")
         return S3Store(bucket=self.bucket, prefix=inner, client=self._client)
 
+    def hasty(self) -> Store:
+        client = _s3_client(attempts=1, answer_within=HASTE)
+        return S3Store(bucket=self.bucket, prefix=self.prefix.strip("/"), client=client)
+
     def _read(self, key: str, *, range_header: str | None) -> bytes:
         with self._errors("get", key):
             if range_header is None:
@@ -317,14 +332,15 @@ class _S3Errors:
             raise StoreError(f"{self.what}: {error}") from error
 
 
-def _s3_client() -> "S3Client":
+def _s3_client(*, attempts: int = 5, answer_within: float = ANSWER_WITHIN) -> "S3Client":
     import boto3
     from botocore.config import Config
 
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         s3={"addressing_style": "path"},
-        connect_timeout=CONNECT_WITHIN,
+        connect_timeout=min(CONNECT_WITHIN, answer_within),
+        read_timeout=answer_within,
     )
     return boto3.client("s3", config=config)
 

@@ -33,6 +33,10 @@ class Drawn(NamedTuple):
     contrast: NDArray[np.float32]
     """What the logit is then multiplied by, [n]."""
 
+    def of(self, rows: slice | NDArray[np.int64]) -> "Drawn":
+        """Return the changes of some of the pictures."""
+        return Drawn(*(part[rows] for part in self))
+
 
 def draw_changes(count: int, changes: Augment, *, random: np.random.Generator) -> Drawn:
     """Draw the changes of `count` pictures: crop, zoom, turn, warp, flips, then lighting.

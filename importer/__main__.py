@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from types import FrameType
 from bearloop.contract.imports import ImportOutput, ImportSpec
 from bearloop.contract.jobs import ExitCode
 from bearloop.fetch import Fetcher, FetchLimits
+from bearloop.sigterm import on_sigterm
 from bearloop.store import Store, open_store
 from importer.decoders import Decoders
 from importer.download import Download, Reader, Unpacking
@@ -34,7 +34,7 @@ class InterruptedJobError(SystemExit):
 def main() -> ExitCode:
     """Run the job that the environment names; what was stored before a death is found again."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    signal.signal(signal.SIGTERM, _interrupted)
+    on_sigterm(_interrupted, lost=InterruptedJobError)
     try:
         return run_job(read_settings())
     except InterruptedJobError:

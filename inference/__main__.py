@@ -3,16 +3,25 @@
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final, NoReturn
 
-from bearloop.bundle import BundleError, load_bundle
+from bearloop.bundle import Bundle, BundleError, load_bundle
 from bearloop.contract.jobs import ExitCode
+from bearloop.sigterm import on_sigterm
 from bearloop.store import StoreError, open_store
 from inference.access import TokenFileError
 from inference.app import build_serving
 from inference.engine import UnfitModelError
 from inference.server import listen, serve
-from inference.settings import SettingsError, read_settings
+from inference.settings import Settings, SettingsError, read_settings
+
+STORE_WAIT: Final = timedelta(minutes=1)
+"""How long a store that is away is waited for: as long as it takes to restart one."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks at it, at most."""
 
 logger = logging.getLogger("inference")
 
@@ -21,15 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve one bundle until SIGTERM; the exit code says whose fault an end before that is."""
     asked = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    on_sigterm(_leave, lost=SystemExit)
     try:
         settings = read_settings()
-        bundle = load_bundle(open_store(settings.store_url), settings.bundle)
+        bundle = _load(settings)
         parts = build_serving(settings, bundle)
     except (SettingsError, BundleError, UnfitModelError, TokenFileError) as error:
         logger.error("refused to serve: %s", error)
         return ExitCode.input_at_fault
     except StoreError as error:
-        # The store may be back in a moment: a crash, so that whoever started this tries again.
+        # A crash, so that whoever started this hears why there is no server, and tries again.
         logger.error("the store does not answer: %s", error)
         return 1
     try:
@@ -41,6 +51,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve(parts, listener, linger=settings.linger)
     logger.info("served the last request")
     return ExitCode.done
+
+
+def _load(settings: Settings) -> Bundle:
+    """Load the bundle, from a store that may be away for a minute; raises StoreError after it."""
+    store = open_store(settings.store_url)
+    deadline, pause = time.monotonic() + STORE_WAIT.total_seconds(), 0.5
+    while True:
+        try:
+            return load_bundle(store, settings.bundle)
+        except StoreError as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            logger.warning("waits for the store: %s", error)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _leave(*_: object) -> NoReturn:
+    """End before there is anything to drain; the server's own handler follows this one."""
+    sys.exit(ExitCode.done)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -98,7 +98,9 @@ def freeze(dataset: DatasetArgument, as_json: Json = False) -> None:
     if as_json:
         print_json(version)
         return
-    said.print(f"version {version.number} of {dataset}: {version.digest}", markup=False)
+    said.print(
+        f"version {version.number} of {dataset}: {version.digest}", markup=False, soft_wrap=True
+    )
     hint(f"bearloop train {dataset}")
 
 

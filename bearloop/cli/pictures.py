@@ -23,21 +23,27 @@ def contact_sheet(
     recipe: Annotated[
         str | None, typer.Option(help="As its training changes them; absent: as stored.")
     ] = None,
+    run: Annotated[
+        int | None, typer.Option(help="As this run's training changes them, not a recipe's.")
+    ] = None,
     n: Annotated[int, typer.Option("-n", help="Most pictures.")] = 24,
     class_name: Annotated[str | None, typer.Option("--class", help="Of this one only.")] = None,
     split: Annotated[str | None, typer.Option(help="train, valid or test.")] = None,
-    seed: Annotated[int, typer.Option(help="Another one: other pictures, other changes.")] = 42,
+    seed: Annotated[
+        int | None, typer.Option(help="Another one: other pictures and changes; absent: the run's.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draw pictures of a dataset as one PNG."""
     asked = {"n": n, "class": class_name, "split": split, "seed": seed}
-    data = connect().datasets.contact_sheet(dataset, recipe=recipe, **asked)
+    data = connect().datasets.contact_sheet(dataset, recipe=recipe, run=run, **asked)
     to.write_bytes(data)
     if as_json:
         print_json({"file": str(to), "bytes": len(data)})
         return
-    said.print(f"written: {to}", markup=False)
-    hint(f"bearloop train {dataset}" if recipe else f"bearloop freeze {dataset}")
+    said.print(f"written: {to}", markup=False, soft_wrap=True)
+    shown = recipe is not None or run is not None
+    hint(f"bearloop train {dataset}" if shown else f"bearloop freeze {dataset}")
 
 
 def augment_of(text: str) -> str | dict[str, object]:

@@ -41,10 +41,12 @@ def train(
     weights: Annotated[str | None, typer.Option(help="imagenet, none, file: or s3:")] = None,
     epochs: Annotated[int | None, typer.Option(help="Of the recipe's last fit stage.")] = None,
     size: Annotated[int | None, typer.Option(help="Of the model's input, in pixels.")] = None,
-    lr: Annotated[str | None, typer.Option(help="Of the first stage; auto: searched.")] = None,
+    lr: Annotated[
+        str | None, typer.Option(help="The first stage's rate; auto: an lr-find finds it.")
+    ] = None,
     train_on: Annotated[str | None, typer.Option(help="all: valid and test images too.")] = None,
-    oversample: Annotated[bool | None, typer.Option(help="Rare classes as often.")] = None,
-    class_weights: Annotated[str | None, typer.Option(help="balanced or none.")] = None,
+    oversample: Annotated[bool | None, typer.Option(help="Draw rare classes as often.")] = None,
+    class_weights: Annotated[str | None, typer.Option(help="balanced: rare ones more.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Of every fit stage.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Alpha of blending; 0: none.")] = None,
     precision: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32.")] = None,

@@ -85,13 +85,15 @@ class Datasets:
         """Return an image's original bytes."""
         return self._connection.get_bytes(place(self._path, name, "images", sha256, "content"))
 
-    def contact_sheet(self, name: str, *, recipe: str | None = None, **asked: Any) -> bytes:
-        """Return pictures as one PNG: as stored, or as the recipe's training changes them.
+    def contact_sheet(
+        self, name: str, *, recipe: str | None = None, run: int | None = None, **asked: Any
+    ) -> bytes:
+        """Return pictures as one PNG: as stored, or as a recipe's or a run's training changes them.
 
         Further: seed, n, split, and `class` as `**{"class": name}`.
         """
         path = place(self._path, name, "contact-sheet.png")
-        return self._connection.get_bytes(path, recipe=recipe, **asked)
+        return self._connection.get_bytes(path, recipe=recipe, run=run, **asked)
 
     def freeze(self, name: str) -> VersionView:
         """Freeze what there is now; the same content again is the same version."""

@@ -17,6 +17,8 @@ COLLECTIVE_TIMEOUT = "BEARLOOP_COLLECTIVE_TIMEOUT"
 CACHE = "BEARLOOP_CACHE"
 """Folder in which a training job keeps decoded pictures for the next run; unset: a temporary one of
 this user's."""
+SCRATCH_LIMIT = "BEARLOOP_SCRATCH_LIMIT"
+"""Bytes that a job's temporary folder may hold before its pod is evicted; unset: the disk's own."""
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 """MLflow's server; unset when the run is not tracked."""
 BUNDLE = "BEARLOOP_BUNDLE"

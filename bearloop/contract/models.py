@@ -3,7 +3,7 @@
 As data, so that recipes are judged where there is no torch; a test holds it equal to torchvision.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
@@ -47,13 +47,14 @@ class Misfit:
     way_out: str
 
 
-def find_misfit(recipe: Recipe) -> Misfit | None:
-    """Return what is wrong between a recipe and its model, if anything is."""
+def find_misfits(recipe: Recipe) -> Iterator[Misfit]:
+    """Give what is wrong between a recipe and its model; of an unknown model that alone is told."""
     model = MODELS.get(recipe.model)
     if model is None:
-        return _unknown(recipe.model)
+        yield _unknown(recipe.model)
+        return
     if recipe.pool is not None and not model.feature_map:
-        return Misfit(
+        yield Misfit(
             f"{recipe.model} has no feature map to pool: its head sees the class token",
             field="pool",
             value=recipe.pool,
@@ -61,10 +62,8 @@ def find_misfit(recipe: Recipe) -> Misfit | None:
         )
     for place, stage in enumerate(recipe.stages):
         if isinstance(stage, FitStage) and stage.size is not None:
-            misfit = _wrong_size(recipe, stage.size, field=f"stages.{place}.size")
-            if misfit is not None:
-                return misfit
-    return _wrong_size(recipe, recipe.preprocess.size, field="preprocess.size")
+            yield from _wrong_size(recipe, stage.size, field=f"stages.{place}.size")
+    yield from _wrong_size(recipe, recipe.preprocess.size, field="preprocess.size")
 
 
 def with_own_statistics(recipe: Recipe) -> Recipe:
@@ -203,27 +202,26 @@ def _unknown(name: str) -> Misfit:
     )
 
 
-def _wrong_size(recipe: Recipe, size: int, *, field: str) -> Misfit | None:
+def _wrong_size(recipe: Recipe, size: int, *, field: str) -> Iterator[Misfit]:
     model = MODELS[recipe.model]
     if size < model.least or size % model.step:
         takes = f"pictures of {model.least} pixels a side and more"
         if model.step > 1:
             takes = f"multiples of {model.step} pixels a side"
-        return Misfit(
+        yield Misfit(
             f"{recipe.model} takes {takes}, the recipe gives it {size}",
             field=field,
             value=str(size),
             way_out=f"take {_nearest(model, size)}, or another model",
         )
-    if model.one_size and size != recipe.preprocess.size:
-        return Misfit(
+    elif model.one_size and size != recipe.preprocess.size:
+        yield Misfit(
             f"{recipe.model} is built for one size, {recipe.preprocess.size}, and a stage trains "
             f"at {size}",
             field=field,
             value=str(size),
             way_out="leave the stage's `size` out, or take a model with a feature map",
         )
-    return None
 
 
 def _nearest(model: Model, size: int) -> int:

@@ -1,11 +1,12 @@
 """A recipe: the named training steps, each stage complete in itself."""
 
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from itertools import pairwise, takewhile
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from bearloop.contract.clashes import Clash, refuse
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.record import Record
 
@@ -45,10 +46,8 @@ class Augment(Record):
     @model_validator(mode="after")
     def _zooms_upwards(self) -> Self:
         if self.min_zoom > self.max_zoom:
-            raise ValueError(
-                f"min_zoom: {self.min_zoom} is above max_zoom, {self.max_zoom}: give both, the "
-                "smaller one first"
-            )
+            detail = f"{self.min_zoom} is above max_zoom, {self.max_zoom}"
+            refuse(self, [Clash("min_zoom", detail, "give both, the smaller one first")])
         return self
 
 
@@ -115,15 +114,16 @@ class CosineRestarts(Record):
             ends.append(ends[-1] + length)
         return tuple(ends[:-1])
 
-    def check(self, epochs: int) -> None:
-        """Raise ValueError unless the last cycle ends with the stage: its end is what counts."""
+    def clashes(self, epochs: int) -> Iterator[Clash]:
+        """Want the last cycle to end with the stage: its end is what counts."""
         whole = self.ends(epochs)
         if epochs not in whole:
             after = self.ends(epochs * (self.cycle_mult + 1) + self.cycle_len)[len(whole)]
-            near = [str(end) for end in (*whole[-1:], after)]
-            raise ValueError(
-                f"epochs: {epochs} end within a cycle; cycle_len {self.cycle_len} and cycle_mult "
-                f"{self.cycle_mult} end one after {' or '.join(near)}"
+            near = " or ".join(str(end) for end in (*whole[-1:], after))
+            yield Clash(
+                "epochs",
+                f"{epochs} end within a cycle",
+                f"cycle_len {self.cycle_len} and cycle_mult {self.cycle_mult} end one after {near}",
             )
 
 
@@ -167,7 +167,8 @@ class LrFindStage(Record):
     @model_validator(mode="after")
     def _grows(self) -> Self:
         if self.end_lr <= self.start_lr:
-            raise ValueError(f"end_lr: {self.end_lr} is not above start_lr, {self.start_lr}")
+            detail = f"{self.end_lr} is not above start_lr, {self.start_lr}"
+            refuse(self, [Clash("end_lr", detail, "give both, the smaller one as start_lr")])
         return self
 
 
@@ -272,33 +273,38 @@ class FitStage(Record):
         return self.model_copy(update={**numbers, "lr_times": None, "lr_body_times": None})
 
     @model_validator(mode="after")
-    def _has_one_rate(self) -> Self:
+    def _agrees_with_itself(self) -> Self:
+        schedule = self.schedule
+        cycles = schedule.clashes(self.epochs) if isinstance(schedule, CosineRestarts) else ()
+        refuse(self, [*self._rate_clashes(), *self._stopping_clashes(), *cycles])
+        return self
+
+    def _rate_clashes(self) -> Iterator[Clash]:
         if self.lr == "auto" and self.lr_body is not None:
-            raise ValueError("lr_body: with lr auto give lr_body_times, its multiple of the rate")
-        if self.lr != "auto" and (self.lr_times is not None or self.lr_body_times is not None):
-            raise ValueError("lr_times, lr_body_times: they multiply what is found: give lr auto")
-        return self
+            way_out = "give lr_body_times, its multiple of the rate that is found"
+            yield Clash("lr_body", "with lr auto there is no number to stand beside", way_out)
+        for name in ("lr_times", "lr_body_times"):
+            if self.lr != "auto" and getattr(self, name) is not None:
+                yield Clash(name, "it multiplies what is found", "give lr auto, or leave it out")
 
-    @model_validator(mode="after")
-    def _may_stop_early(self) -> Self:
-        if self.early_stopping is not None and isinstance(self.schedule, OneCycle):
-            raise ValueError(
-                "early_stopping: one-cycle learns most in its last epochs, when its rate is low, "
-                "and must not be cut off: train without it and take the number of epochs that the "
-                "run's diagnosis proposes, or give the schedule flat or cosine-restarts"
+    def _stopping_clashes(self) -> Iterator[Clash]:
+        if self.early_stopping is None:
+            return
+        if isinstance(self.schedule, OneCycle):
+            yield Clash(
+                "early_stopping",
+                "one-cycle learns most in its last epochs, when its rate is low, and must not be "
+                "cut off",
+                "train without it and take the number of epochs that the run's diagnosis proposes, "
+                "or give the schedule flat or cosine-restarts",
             )
-        if self.early_stopping is not None and self.snapshots:
-            raise ValueError(
-                "early_stopping: a stage that keeps snapshots answers with all of its cycles, of "
-                "which none may be missing: leave out one of the two"
+        if self.snapshots:
+            yield Clash(
+                "early_stopping",
+                "a stage that keeps snapshots answers with all of its cycles, of which none may be "
+                "missing",
+                "leave out one of the two",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _ends_with_a_cycle(self) -> Self:
-        if isinstance(self.schedule, CosineRestarts):
-            self.schedule.check(self.epochs)
-        return self
 
 
 class EvaluateStage(Record):
@@ -323,7 +329,7 @@ class Recipe(Record):
     """Named training steps over one model."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    """Stands for these steps for ever."""
+    """In the list of recipes it stands for these steps for ever; those of a run may be changed."""
     model: str = "resnet34"
     """A torchvision classifier by name."""
     weights: str = "imagenet"
@@ -359,10 +365,8 @@ class Recipe(Record):
     @model_validator(mode="after")
     def _evens_out_once(self) -> Self:
         if self.oversample and self.class_weights == "balanced":
-            raise ValueError(
-                "class_weights: balanced classes that are oversampled too would count twice: "
-                "take one of the two"
-            )
+            detail = "balanced classes that are oversampled too would count twice"
+            refuse(self, [Clash("class_weights", detail, "take one of the two")])
         return self
 
     @property
@@ -407,16 +411,13 @@ class Recipe(Record):
         trained = {self.during(stage).preprocess.size for _, stage in self.fits()}
         return sorted({*trained, self.preprocess.size})
 
-    def stopped_by_nothing(self) -> FitStage | None:
-        """Return the first stage that would stop early though no image is held out to stop by."""
-        stops = (stage for _, stage in self.fits() if stage.early_stopping is not None)
-        return next(stops, None) if self.train_on == "all" else None
+    def stopped_by_nothing(self) -> list[FitStage]:
+        """Return the stages that would stop early though no image is held out to stop by."""
+        if self.train_on != "all":
+            return []
+        return [stage for _, stage in self.fits() if stage.early_stopping is not None]
 
-    def without_rate(self) -> FitStage | None:
-        """Return the first fit stage whose `lr` is auto though no lr-find stage finds a rate."""
-        for search, stage in self.fits():
-            if search is not None:
-                return None
-            if stage.lr == "auto":
-                return stage
-        return None
+    def without_rate(self) -> list[FitStage]:
+        """Return the fit stages whose `lr` is auto though no lr-find stage finds a rate."""
+        unsearched = takewhile(lambda pair: pair[0] is None, self.fits())
+        return [stage for _, stage in unsearched if stage.lr == "auto"]

@@ -1,8 +1,9 @@
 """What a training job is told, and what it answers."""
 
+from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bearloop.contract.recipes import Recipe, Suggestion
 from bearloop.contract.record import ClassEntry, Record
@@ -10,6 +11,9 @@ from bearloop.contract.report import Metric, Summary
 
 LR_FINDER_FILE: Final = "lr-finder.json"
 """Below the attempt's prefix, from the first lr-find on."""
+CHECKPOINT_EVERY: Final = timedelta(minutes=2)
+"""Unless a run says otherwise: what a node that is lost takes along, and how far MLflow is behind.
+"""
 
 
 class Tracking(Record):
@@ -40,12 +44,18 @@ class RunSpec(Record):
     """Of each node."""
     nodes: int = Field(default=1, ge=1, le=32)
     """Machines, or pods, that train together."""
-    checkpoint_every: int = Field(default=1, ge=1)
-    """Epochs between two checkpoints."""
+    checkpoint_every: timedelta = Field(default=CHECKPOINT_EVERY, gt=timedelta(0))
+    """Time after which the next step is followed by a checkpoint; each stage ends with one."""
     code_version: str
     """Of bearloop, as given to MLflow and the bundle."""
     tracking: Tracking | None = None
     """None when rerun outside the platform."""
+
+    @field_validator("checkpoint_every", mode="before")
+    @classmethod
+    def _counted_epochs_once(cls, value: object) -> object:
+        """Let specifications that are stored be read, which had a number of epochs here."""
+        return CHECKPOINT_EVERY if isinstance(value, int) else value
 
     @property
     def ranks(self) -> int:
@@ -54,10 +64,13 @@ class RunSpec(Record):
 
 
 class Cost(Record):
-    """What a run took; where several processes train, of all of them together."""
+    """What a run took: all its attempts, and where several processes train, all of them together.
+
+    An attempt that was killed counts until seconds before its end.
+    """
 
     images_per_second: float | None
-    """Training pictures, over all epochs and attempts; the time of validation is not in it."""
+    """Training pictures, over all epochs; the time of validation is not in it."""
     cpu_utilisation: float
     """Share of the cores that the fit stages kept busy, 0..1; the mean of the nodes."""
     gpu_utilisation: float | None
@@ -69,7 +82,8 @@ class Cost(Record):
     """Bytes, on the GPU that held most."""
     stages: dict[str, float]
     """Seconds of each fit stage by its name, validation included, of the body's pass (`features`)
-    and of each search of a rate (`lr-find` and the stage's name), over all attempts."""
+    and of each search of a rate (`lr-find` and the stage's name). What an attempt did behind its
+    last checkpoint was lost, and is in the job's `fit` alone."""
 
 
 class RunOutput(Record):
@@ -79,7 +93,7 @@ class RunOutput(Record):
     device: str
     """The device that was used, e.g. `cpu` or `cuda:0 NVIDIA H200`."""
     seconds: dict[str, float]
-    """Time of each stage, by name, in seconds; of the attempt that ended the run."""
+    """Time of each stage of the job, by name, in seconds, over all attempts."""
     summary: Summary
     report_keys: dict[Literal["loss", "label_issue"], str]
     """Parquet files of the report, one sorted in each order."""
@@ -189,10 +203,15 @@ class MeasuredEpoch(NamedTuple):
 
 def measured_epochs(curves: Curves) -> list[MeasuredEpoch]:
     """Return the epochs with their valid figures: none of a run that trains on all images."""
+    # Of curves that are older than `step`: as if their epochs were equally long.
     alike = len(curves.steps) / max(1, len(curves.epochs))
     return [
         MeasuredEpoch(
-            *(p.stage, p.epoch, p.train_loss, p.valid_loss, p.error_rate),
+            stage=p.stage,
+            epoch=p.epoch,
+            train_loss=p.train_loss,
+            valid_loss=p.valid_loss,
+            error_rate=p.error_rate,
             end=alike * p.epoch if p.step is None else p.step,
         )
         for p in curves.epochs

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from bearloop.contract.environment import BUNDLE, ENDPOINT_TOKENS, STORE_URL
+from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
 from tests.house.source import ROOT
 from tests.inference import bundles
 

@@ -6,8 +6,11 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
+import boto3
 import httpx
 import pytest
 from PIL import Image
@@ -61,6 +64,26 @@ def test_what_is_missing_is_named(start: Start) -> None:
     wrong = refused(start({"BEARLOOP_THREADS": "none", "BEARLOOP_LINGER": "soon"}))
     assert "BEARLOOP_THREADS is 'none'" in wrong
     assert "BEARLOOP_LINGER is 'soon'" in wrong
+
+
+@pytest.mark.usefixtures("s3_url")
+def test_a_store_that_comes_late_is_waited_for(start: Start, store: Path, bundle: str) -> None:
+    name = f"late-{uuid4().hex}"
+    waits, leaves = (start({STORE_URL: f"s3://{name}/project"}) for _ in range(2))
+    for server in (waits, leaves):
+        assert server.process.stdout is not None
+        assert any("waits for the store: " in line for line in server.process.stdout)
+
+    leaves.terminate()
+    leaves.output()
+    assert leaves.process.returncode == 0
+
+    with closing(boto3.client("s3")) as s3:
+        s3.create_bucket(Bucket=name)
+        for file in (store / bundle).rglob("*"):
+            if file.is_file():
+                s3.upload_file(str(file), name, f"project/{file.relative_to(store)}")
+    waits.wait_until_ready(bundle.split("/")[1])
 
 
 def test_what_does_not_fit_the_queue_is_sent_away(start: Start) -> None:

@@ -1,17 +1,14 @@
 """The command line as a shell runs it, for a user of its own."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from bearloop.cli.main import main
-from tests.bearloop.serving import served
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,6 @@ def cli(home: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
         return said
 
     return run
-
-
-@pytest.fixture
-def url(app: FastAPI, callers: object) -> Iterator[str]:
-    with served(app) as url:
-        yield url
-
-
-@pytest.fixture
-def token(callers: Callable[[str], TestClient]) -> str:
-    return callers("admin").headers["authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture

@@ -34,11 +34,11 @@ def zoo(
 def test_a_field_without_an_option_is_set(zoo: Cli) -> None:
     zoo("freeze", "bears")
     asked = ("train", "bears", "--weights", "none", "--no-wait", "--json")
-    (run,) = zoo(
-        *asked, "--train-on", "all", "--set", "dropout=.25", "--set", "weight_decay=.05"
-    ).json
+    given = ("dropout=.25", "weight_decay=.05", "checkpoint_every=PT10M")
+    fields = [word for field in given for word in ("--set", field)]
+    (run,) = zoo(*asked, "--train-on", "all", *fields).json
     told = zoo("runs", run["number"], "--spec").json
-    assert told["recipe"]["dropout"] == 0.25
+    assert (told["recipe"]["dropout"], told["checkpoint_every"]) == (0.25, "PT10M")
     fits = [stage for stage in told["recipe"]["stages"] if stage["kind"] == "fit"]
     assert [stage["weight_decay"] for stage in fits] == [0.05, 0.05]
 

@@ -1,13 +1,11 @@
 """The SDK against a real API: problems, pages, and lines that break."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
 from api.database import Database
@@ -17,19 +15,8 @@ from bearloop.client.connection import place
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import CURVES, bears, train
 from tests.api.imports.pictures import zipped
-from tests.bearloop.serving import BreakingLine, served
+from tests.bearloop.serving import BreakingLine
 from tests.fixtures.web import web_server
-
-
-@pytest.fixture
-def url(app: FastAPI, callers: object) -> Iterator[str]:
-    with served(app) as url:
-        yield url
-
-
-@pytest.fixture
-def token(callers: Callable[[str], TestClient]) -> str:
-    return callers("admin").headers["authorization"].removeprefix("Bearer ")
 
 
 @pytest.fixture
