@@ -9,14 +9,15 @@ from sqlalchemy.exc import DBAPIError
 
 from migrations.patience import MigrationError, RefusedError, first_line, say
 from migrations.settings import OwnerSettings
-from migrations.upgrade import upgrade
+from migrations.upgrade import await_database, upgrade
 
 
 def main() -> None:
     """Migrate BEARLOOP_OWNER_URL; exit code 1: not in time, 42: this image does not fit."""
     with told("migrations"):
         given = OwnerSettings()
-        upgrade(given.owner_url, program_role=given.program_role, within=given.database_wait)
+        url = await_database(given.address, within=given.database_wait)
+        upgrade(url, program_role=given.program_role, within=given.database_wait)
 
 
 @contextmanager
@@ -31,7 +32,8 @@ def told(program: str) -> Iterator[None]:
         # Without the values: they hold passwords.
         for problem in error.errors(include_input=False, include_url=False):
             hint = " (five minutes are PT5M)" if "time_delta" in problem["type"] else ""
-            say(f"{program}: BEARLOOP_{str(problem['loc'][0]).upper()}: {problem['msg']}{hint}")
+            where = "".join(f" BEARLOOP_{str(name).upper()}:" for name in problem["loc"][:1])
+            say(f"{program}:{where} {problem['msg']}{hint}")
         sys.exit(RefusedError.exit_code)
     except DBAPIError as error:
         say(f"{program}: the database refused: {first_line(error)}")

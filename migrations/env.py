@@ -1,9 +1,10 @@
 """How Alembic reaches the database: what belongs to an upgrade is one transaction."""
 
 from alembic import context
-from sqlalchemy import create_engine, pool
+from sqlalchemy import create_engine, pool, text
 
 from api.tables import Table
+from migrations.patience import PATIENCE_WITH_LOCKS
 from migrations.recorded import record
 from migrations.rights import grant
 
@@ -17,6 +18,8 @@ with engine.connect() as connection:
         connection=connection, target_metadata=Table.metadata, compare_server_default=True
     )
     with context.begin_transaction():
+        # Whoever reads a table queues behind a change of it that itself waits for a long reader.
+        connection.execute(text(f"set local lock_timeout = '{PATIENCE_WITH_LOCKS}s'"))
         context.run_migrations()
         if upgrading is not None:
             record(connection, upgrading.history)

@@ -11,18 +11,23 @@ READ_ONLY = ("alembic_version", "schema_revision")
 
 
 def check_roles(connection: Connection, role: str) -> None:
-    """Refuse a program's role that is not there, or that could rewrite the record."""
+    """Refuse a program's role that could rewrite the record."""
     if role == connection.scalar(text("select current_user")):
         raise RefusedError(
             f"BEARLOOP_PROGRAM_ROLE {role!r} is the role in BEARLOOP_OWNER_URL: an owner could "
             "change the record of labels; create a second role for the programs and name it"
         )
+
+
+def missing_role(connection: Connection, role: str) -> str | None:
+    """Say what to do about a program's role that the administrator has not made yet."""
     there = connection.scalar(text("select 1 from pg_roles where rolname = :role"), {"role": role})
-    if there is None:
-        raise RefusedError(
-            f"BEARLOOP_PROGRAM_ROLE {role!r}: the database has no such role; let its "
-            f"administrator run `create role {role} login password …`, or name another one"
-        )
+    if there is not None:
+        return None
+    return (
+        f"BEARLOOP_PROGRAM_ROLE {role!r}: the database has no such role; let its "
+        f"administrator run `create role {role} login password …`, or name another one"
+    )
 
 
 def grant(connection: Connection, role: str) -> None:

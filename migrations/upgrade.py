@@ -6,14 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 
 from alembic import command
+from alembic.config import Config
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from migrations.history import VERSIONS, Fit, History, alembic_config, own_history
 from migrations.patience import CONNECT_WITHIN, RefusedError, await_none, first_line, say
 from migrations.recorded import read_current, read_recorded
-from migrations.rights import check_roles
+from migrations.rights import check_roles, missing_role
+from migrations.settings import Address
 
 LOCK = 0x6265_6172
 """`bear`: the advisory lock that lets one migration run at a time."""
@@ -28,16 +31,25 @@ class Upgrading:
     program_role: str
 
 
+def await_database(address: Address, *, within: timedelta | None) -> str:
+    """Wait for a database that lets us in, and return its address as it was then."""
+    await_none(lambda: absence(address), within=within)
+    return address()
+
+
 def upgrade(
-    owner_url: str, *, program_role: str, within: timedelta = WAIT, versions: Path = VERSIONS
+    owner_url: str,
+    *,
+    program_role: str,
+    within: timedelta | None = WAIT,
+    versions: Path = VERSIONS,
 ) -> Fit:
     """Migrate and grant; safe to call again, from several places at once, and by an older image.
 
     Returns how the schema stood before. A newer schema that serves this image is left alone.
     """
-    engine = looking_engine(owner_url)
-    await_none(lambda: _absence(engine), within=within)
-    with closing(engine.connect()) as lock:
+    await_none(lambda: absence(lambda: owner_url), within=within)
+    with closing(looking_engine(owner_url).connect()) as lock:
         await_none(lambda: _other_migration(lock), within=within)
         history = own_history(versions)
         found = look(lock, history)
@@ -45,12 +57,26 @@ def upgrade(
             say(f"the schema is newer than {history.own} and serves it: nothing to do")
             return found
         check_roles(lock, program_role)
+        await_none(lambda: missing_role(lock, program_role), within=within)
         # Also when the schema is the same: the role may be another one since.
         config = alembic_config(owner_url, versions=versions)
         config.attributes["upgrading"] = Upgrading(history, program_role)
-        command.upgrade(config, "head")
+        await_none(lambda: _held_up(config), within=within)
         say(f"the schema is at {history.own}, and {program_role} has its rights")
     return found
+
+
+def absence(address: Address) -> str | None:
+    """Say why nothing can be asked of the database just now, in words without its password."""
+    try:
+        with looking_engine(address()).connect():
+            return None
+    except OSError as error:
+        return f"where the database is cannot be read: {error}"
+    except ArgumentError:
+        return "the database's address is none: write postgresql+psycopg://role:password@host/name"
+    except OperationalError as error:
+        return f"the database does not let us in: {first_line(error)}"
 
 
 def looking_engine(url: str) -> Engine:
@@ -80,12 +106,17 @@ def look(connection: Connection, history: History) -> Fit:
     return found
 
 
-def _absence(engine: Engine) -> str | None:
+def _held_up(config: Config) -> str | None:
     try:
-        with engine.connect():
-            return None
+        command.upgrade(config, "head")
     except OperationalError as error:
-        return f"the database does not let us in: {first_line(error)}"
+        if not isinstance(error.orig, LockNotAvailable):
+            raise
+        return (
+            "a transaction holds a table that the migration changes (pg_stat_activity shows it): "
+            "end it, or let it end"
+        )
+    return None
 
 
 def _other_migration(lock: Connection) -> str | None:

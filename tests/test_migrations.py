@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from shutil import copytree
@@ -23,8 +24,9 @@ from bearloop.embedded_postgres import OWNER, PROGRAM, EmbeddedPostgres
 from migrations.history import VERSIONS, Fit, own_history
 from migrations.patience import MigrationError, RefusedError, await_none
 from migrations.rights import READ_ONLY
-from migrations.upgrade import upgrade
+from migrations.upgrade import absence, upgrade
 from migrations.wait import wait_for_schema
+from tests.fixtures.cluster import until
 
 SOON = timedelta(seconds=0.5)
 LATER = '''"""{what}."""
@@ -135,7 +137,7 @@ def test_old_code_lives_on_a_newer_schema_that_serves_it(
     assert upgrade(owner, program_role=PROGRAM, versions=images.expanded) is Fit.behind
     # `helm rollback` runs the older image's migration, and then its programs.
     assert upgrade(owner, program_role=PROGRAM, versions=images.today) is Fit.ahead
-    wait_for_schema(program, within=SOON, versions=images.today)
+    wait_for_schema(lambda: program, within=SOON, versions=images.today)
     database = Database(program)
     with database.transaction() as session:
         session.add(Project(name="zoo"))
@@ -156,11 +158,11 @@ def test_a_contracted_schema_refuses_the_code_that_it_serves_no_more(
     for image in (images.today, images.expanded, images.contracted):
         upgrade(owner, program_role=PROGRAM, versions=image)
     assert upgrade(owner, program_role=PROGRAM, versions=images.expanded) is Fit.ahead
-    wait_for_schema(program, within=SOON, versions=images.expanded)
+    wait_for_schema(lambda: program, within=SOON, versions=images.expanded)
     with pytest.raises(RefusedError, match="at bbbb, which serves code from aaaa on"):
         upgrade(owner, program_role=PROGRAM, versions=images.today)
     with pytest.raises(RefusedError, match="use a newer image"):
-        wait_for_schema(program, within=timedelta(hours=1), versions=images.today)
+        wait_for_schema(lambda: program, within=timedelta(hours=1), versions=images.today)
 
 
 def test_a_program_waits_for_its_schema(
@@ -168,13 +170,13 @@ def test_a_program_waits_for_its_schema(
 ) -> None:
     owner, program = postgres.url(fresh, role=OWNER), postgres.url(fresh, role=PROGRAM)
     with pytest.raises(MigrationError, match=r"gave up after .* the schema is older"):
-        wait_for_schema(program, within=SOON, versions=images.today)
+        wait_for_schema(lambda: program, within=SOON, versions=images.today)
     with ThreadPoolExecutor(1) as threads:
-        waiting = threads.submit(wait_for_schema, program, within=timedelta(seconds=30))
+        waiting = threads.submit(wait_for_schema, lambda: program, within=timedelta(seconds=30))
         upgrade(owner, program_role=PROGRAM)
         waiting.result(30)
     with pytest.raises(MigrationError, match="older than aaaa"):
-        wait_for_schema(program, within=SOON, versions=images.expanded)
+        wait_for_schema(lambda: program, within=SOON, versions=images.expanded)
     assert "waiting: the schema is older" in capfd.readouterr().err
 
 
@@ -200,15 +202,46 @@ def test_a_failed_migration_leaves_nothing(
     assert upgrade(owner, program_role=PROGRAM) is Fit.same
 
 
-@pytest.mark.parametrize(
-    ("role", "says"),
-    [(OWNER, "could change the record"), ("nobody_s", "no such role")],
-)
-def test_a_wrong_program_s_role_is_refused(
-    postgres: EmbeddedPostgres, fresh: str, role: str, says: str
+def test_a_table_that_is_held_is_waited_for_and_read_meanwhile(
+    postgres: EmbeddedPostgres, fresh: str, images: Images, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(RefusedError, match=says):
-        upgrade(postgres.url(fresh, role=OWNER), program_role=role)
+    owner, program = postgres.url(fresh, role=OWNER), postgres.url(fresh, role=PROGRAM)
+    upgrade(owner, program_role=PROGRAM)
+    engine = create_engine(program)
+    said: list[str] = []
+
+    def waits() -> bool:
+        said.append(capfd.readouterr().err)
+        return "waiting: a transaction holds a table" in "".join(said)
+
+    with ThreadPoolExecutor(1) as threads, engine.connect() as long, engine.connect() as other:
+        long.scalar(text("select count(*) from project"))
+        later = partial(upgrade, within=None, versions=images.expanded)
+        migrating = threads.submit(later, owner, program_role=PROGRAM)
+        until(waits, seconds=60)
+        other.execute(text("set statement_timeout = '30s'"))
+        assert other.scalar(text("select count(*) from project")) == 0
+        for reader in (other, long):
+            reader.rollback()
+        assert migrating.result(60) is Fit.behind
+    engine.dispose()
+
+
+def test_the_owner_is_refused_as_the_program_s_role(postgres: EmbeddedPostgres, fresh: str) -> None:
+    with pytest.raises(RefusedError, match="could change the record"):
+        upgrade(postgres.url(fresh, role=OWNER), program_role=OWNER)
+
+
+def test_a_role_that_is_not_there_yet_is_waited_for(postgres: EmbeddedPostgres, fresh: str) -> None:
+    url, role = postgres.url(fresh, role=OWNER), "made_later"
+    with pytest.raises(MigrationError, match=r"'made_later'.* no such role") as given_up:
+        upgrade(url, program_role=role, within=SOON)
+    assert given_up.value.exit_code != RefusedError.exit_code
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(upgrade, url, program_role=role, within=None)
+        postgres.server.psql(f"create role {role} login")
+        assert waiting.result(30) is Fit.behind
+    postgres.server.psql(f"drop owned by {role}; drop role {role}")
 
 
 def test_the_job_waits_for_a_database_and_says_so() -> None:
@@ -230,7 +263,7 @@ def test_a_missing_or_wrong_setting_is_named() -> None:
     ):
         done = run(module)
         assert done.returncode == 42
-        assert f"{name}: Field required" in done.stderr
+        assert f"set {name}, or {name}_FILE" in done.stderr
     vague = run(
         "migrations", BEARLOOP_OWNER_URL="postgresql+psycopg://", BEARLOOP_DATABASE_WAIT="5"
     )
@@ -254,10 +287,46 @@ def test_job_and_init_container_as_programs(postgres: EmbeddedPostgres, fresh: s
     assert ready.returncode == 0, ready.stderr
 
 
-def test_waiting_tells_each_reason_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_waiting_tells_each_new_reason(capfd: pytest.CaptureFixture[str]) -> None:
     reasons = iter(["no database", "no database", "no rights", None])
     await_none(lambda: next(reasons), within=timedelta(seconds=10), pause=timedelta())
     assert capfd.readouterr().err == "waiting: no database\nwaiting: no rights\n"
+
+
+def test_waiting_without_end_tells_the_same_reason_again(capfd: pytest.CaptureFixture[str]) -> None:
+    reasons = iter(["no database", "no database", None])
+    at_once = timedelta()
+    await_none(lambda: next(reasons), within=None, pause=at_once, reminder=at_once)
+    assert capfd.readouterr().err == "waiting: no database\n" * 2
+
+
+def test_an_address_that_is_mended_while_it_is_waited_for_counts(
+    postgres: EmbeddedPostgres, fresh: str, tmp_path: Path
+) -> None:
+    url = postgres.url(fresh, role=OWNER)
+    wrong = ("", "no address", "postgresql+psycopg://owner:secret@127.0.0.1:9/bearloop")
+    said: list[str] = []
+    mended = iter([*wrong, url])
+    file = tmp_path / "owner-url"
+    assert "cannot be read" in (absence(file.read_text) or "")
+
+    def mend() -> str | None:
+        file.write_text(next(mended))
+        reason = absence(file.read_text)
+        said.append(reason or "there")
+        return reason
+
+    await_none(mend, within=None, pause=timedelta())
+    assert said[0] == said[1]
+    assert "address is none" in said[0]
+    assert "does not let us in" in said[2]
+    assert said[3:] == ["there"]
+    assert "secret" not in "".join(said)
+    owner = {"BEARLOOP_OWNER_URL_FILE": str(file), "BEARLOOP_PROGRAM_ROLE": PROGRAM}
+    assert run("migrations", **owner).returncode == 0
+    program = tmp_path / "program-url"
+    program.write_text(postgres.url(fresh, role=PROGRAM) + "\n")
+    assert run("migrations.wait", BEARLOOP_DATABASE_URL_FILE=str(program)).returncode == 0
 
 
 def test_each_revision_serves_one_that_is_known() -> None:
