@@ -57,6 +57,7 @@ def test_the_notes_should_tell_what_an_upgrade_mends(notes: Notes) -> None:
 
     assert "logs job/bear-bearloop-migrations-1 --all-containers" in said
     assert "logs deployment/bear-bearloop-api --container schema" in said
+    assert "waited for without end" in said
     assert "`helm upgrade` again" in said
     assert "makes another admin's token" in said
     assert "makes another admin's token" not in notes("every-value")

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from api.cluster.kubernetes_rules import read_rules
 from tests.chart.chart import (
     CHART,
+    KUBERNETES,
     NAMESPACE,
     PROFILES,
     RELEASE,
@@ -120,10 +122,27 @@ def test_a_program_should_wait_for_the_schema(profile: Rendered, program: str) -
     (gate,) = deployment["spec"]["template"]["spec"]["initContainers"]
 
     assert gate["command"] == ["python", "-m", "migrations.wait"]
-    assert [variable["name"] for variable in gate["env"]] == [
-        "BEARLOOP_DATABASE_URL",
-        "BEARLOOP_SCHEMA_WAIT",
-    ]
+    told = {variable["name"]: variable["value"] for variable in gate["env"]}
+    assert told["BEARLOOP_DATABASE_URL_FILE"] == "/database/program-url"
+
+
+def test_who_waits_for_the_database_should_have_no_end_and_read_the_secret_as_it_is(
+    evaluation: Rendered, everything: Rendered
+) -> None:
+    waiting = {"BEARLOOP_SCHEMA_WAIT", "BEARLOOP_DATABASE_WAIT"}
+    for rendered, ends in ((evaluation, set()), (everything, waiting)):
+        pods = [pod for _, pod in rendered.pods()]
+        variables = [entry for pod in pods for c in containers(pod) for entry in c.get("env", ())]
+        assert {entry["name"] for entry in variables} & waiting == ends
+    for _, pod in evaluation.pods():
+        for container in pod["spec"].get("initContainers", []):
+            if container["name"] == "upgrade":
+                # MLflow's own program, which begins when the one before has found the database.
+                continue
+            assert not any("valueFrom" in entry for entry in container.get("env", ()))
+            assert {"name": "database", "mountPath": "/database", "readOnly": True} in container[
+                "volumeMounts"
+            ]
 
 
 def test_a_change_of_settings_should_restart_who_reads_them(helm_is_there: None) -> None:
@@ -135,6 +154,22 @@ def test_a_change_of_settings_should_restart_who_reads_them(helm_is_there: None)
         marks = [d["spec"]["template"]["metadata"]["annotations"] for d in (one, other)]
         assert marks[0]["checksum/settings"] != marks[1]["checksum/settings"]
         assert marks[0]["checksum/cluster"] == marks[1]["checksum/cluster"]
+
+
+def test_the_next_release_should_leave_the_servers_of_data_alone(
+    evaluation: Rendered, tmp_path: Path
+) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "bearloop")
+    named = (chart / "Chart.yaml").read_text()
+    (chart / "Chart.yaml").write_text(re.sub(r"(?m)^(version|appVersion): .*", r"\1: 9.9.9", named))
+    place = ("--namespace", NAMESPACE, "--kube-version", KUBERNETES)
+    values = ("--values", str(PROFILES["evaluation"]))
+    later = Rendered(helm("template", RELEASE, str(chart), *place, *values))
+
+    for component in ("postgresql", "minio"):
+        (before,), (after,) = (r.of("StatefulSet", component) for r in (evaluation, later))
+        assert before["metadata"]["labels"] != after["metadata"]["labels"]
+        assert before["spec"] == after["spec"], "its pod is not started anew"
 
 
 def test_mlflow_should_answer_to_its_names_in_the_cluster(everything: Rendered) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,29 +57,21 @@ class ObjectServer:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
-    if MINIO is None:
-        pytest.skip("there is no `minio` in PATH")
-    folder = tmp_path_factory.mktemp("minio")
-    for identity in IDENTITIES:
-        (folder / "secrets" / identity).mkdir(parents=True)
-        (folder / "secrets" / identity / "AWS_ACCESS_KEY_ID").write_text(f"bearloop-{identity}")
-        (folder / "secrets" / identity / "AWS_SECRET_ACCESS_KEY").write_text(f"secret-{identity}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    root = {"MINIO_ROOT_USER": "bearloop-root", "MINIO_ROOT_PASSWORD": "secret-root"}
-    server = subprocess.Popen(
-        [MINIO, "server", str(folder / "data"), "--address", address, "--quiet"],
-        env={**os.environ, **root, "MINIO_BROWSER": "off"},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        opened = ObjectServer(address, folder / "secrets")
+    opened = object_server(tmp_path_factory.mktemp("minio"))
+    with running(opened):
         opened.prepare()
         yield opened
-    finally:
-        server.terminate()
-        server.wait()
+
+
+def test_the_identities_should_be_made_once_the_server_answers(tmp_path: Path) -> None:
+    late = object_server(tmp_path)
+    words = (str(FILES / "make_identities.py"), late.address, BUCKET, str(late.secrets))
+    with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == f"waiting: MinIO does not answer at {late.address}\n"
+        with running(late):
+            assert program.wait(START) == 0
+            late.store("jobs").put("jobs/1/spec.json", b"{}")
 
 
 def test_the_api_should_read_write_and_delete(objects: ObjectServer) -> None:
@@ -134,11 +127,11 @@ def test_identities_should_be_made_again_without_harm(objects: ObjectServer) -> 
 
 
 def test_databases_should_belong_to_roles_that_are_no_superusers(
-    postgres: EmbeddedPostgres,
+    postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
     admin = plain(postgres.url("postgres", role="postgres"))
     for owner_password in ("one", "two"):
-        make_databases(admin, owner_password)
+        make_databases(tmp_path, admin, owner_password)
 
     with psycopg.connect(admin) as connection:
         rows = connection.execute(
@@ -151,13 +144,50 @@ def test_databases_should_belong_to_roles_that_are_no_superusers(
         for right in ("connect", "temporary"):
             assert connection.execute(may, ["worker_role", right]).fetchone() == (True,)
             assert connection.execute(may, ["mlflow", right]).fetchone() == (False,)
+    mlflow = tmp_path / "mlflow-url"
+    mlflow.write_text(postgres.url("mlflow", role="mlflow"))
+    run("wait_for_database.py", str(mlflow))
     for database in ("bearloop", "mlflow"):
         postgres.drop_database(database)
 
 
-def make_databases(admin: str, owner_password: str) -> None:
-    passwords = {"OWNER_PASSWORD": owner_password, "PROGRAM_PASSWORD": "p", "MLFLOW_PASSWORD": "m"}
-    run("make_databases.py", ADMIN_URL=admin, PROGRAM_ROLE="worker_role", **passwords)
+def make_databases(folder: Path, admin_url: str, owner_password: str) -> None:
+    passwords = {"owner": owner_password, "program": "p", "mlflow": "m"}
+    (folder / "admin-url").write_text(admin_url)
+    for whose, password in passwords.items():
+        (folder / f"{whose}-password").write_text(password)
+    run("make_databases.py", str(folder), "worker_role")
+
+
+def object_server(folder: Path) -> ObjectServer:
+    """Name a server that does not run yet, and the keys of its identities."""
+    if MINIO is None:
+        pytest.skip("there is no `minio` in PATH")
+    for identity in IDENTITIES:
+        (folder / "secrets" / identity).mkdir(parents=True)
+        (folder / "secrets" / identity / "AWS_ACCESS_KEY_ID").write_text(f"bearloop-{identity}")
+        (folder / "secrets" / identity / "AWS_SECRET_ACCESS_KEY").write_text(f"secret-{identity}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return ObjectServer(f"127.0.0.1:{probe.getsockname()[1]}", folder / "secrets")
+
+
+@contextmanager
+def running(objects: ObjectServer) -> Iterator[None]:
+    """Let the server run."""
+    assert MINIO is not None
+    root = {"MINIO_ROOT_USER": "bearloop-root", "MINIO_ROOT_PASSWORD": "secret-root"}
+    folder = objects.secrets.with_name("data")
+    server = subprocess.Popen(
+        [MINIO, "server", str(folder), "--address", objects.address, "--quiet"],
+        env={**os.environ, **root, "MINIO_BROWSER": "off"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def run(program: str, *words: str, **variables: str) -> None:

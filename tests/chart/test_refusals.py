@@ -20,6 +20,8 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
     ("production", {"mlflow": {"url": "http://mlflow:5000"}}, "mlflow.url"),
     ("production", {"mlflow": {"enabled": False}}, "mlflow.url"),
     ("production", {"mlflow": {"existingSecret": "sign-in"}}, "mlflow.existingSecret"),
+    ("external", {"mlflow": {"url": "http://me:pw@mlflow:5000"}}, "mlflow.url"),
+    ("external", {"store": {"endpoint": "https://key:pw@s3.example.org"}}, "store.endpoint"),
     ("production", {"image": {"registry": ""}}, "image.registry"),
     ("every-value", {"gateway": {"enabled": True}}, "ingress.enabled and gateway.enabled"),
     ("production", {"ingress": {"enabled": True}}, "ingress.host"),
@@ -36,6 +38,8 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
     ("production", {"settings": {"lease": "PT9.5S"}}, CALL),
     ("production", {"settings": {"callDeadline": "P1DT1S", "lease": "PT24H"}}, CALL),
     ("production", {"settings": {"callDeadline": "PT0S"}}, CALL),
+    ("production", {"inference": {"scaleInAfter": "PT1H0.5S"}}, "inference.scaleInAfter"),
+    ("production", {"inference": {"scaleInAfter": "P1D"}}, "inference.scaleInAfter"),
     ("production", {"settings": {"poll": "P0DT0H0M0.0S"}}, "settings.poll"),
 ]
 
@@ -44,8 +48,9 @@ REFUSED: list[tuple[str, Mapping[str, Any], str]] = [
 def test_values_that_contradict_each_other_should_be_refused_by_their_key(
     name: str, values: Mapping[str, Any], key: str, helm_is_there: None
 ) -> None:
-    with pytest.raises(RefusedError, match=rf"NOTES.txt.*: {re.escape(key)} "):
+    with pytest.raises(RefusedError, match=rf"NOTES.txt.*: {re.escape(key)} ") as refused:
         render(PROFILES[name], values=values)
+    assert ":pw@" not in str(refused.value)
 
 
 def test_a_name_that_leaves_the_owner_behind_should_be_refused(evaluation: Rendered) -> None:

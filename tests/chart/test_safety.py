@@ -4,7 +4,7 @@ from pathlib import Path
 
 from api.cluster.kubernetes import KINDS
 from api.cluster.kubernetes_cluster import WATCHED
-from tests.chart.chart import TEMPLATES, Rendered, containers, templates
+from tests.chart.chart import PROFILES, TEMPLATES, Rendered, containers, render, templates
 
 CLUSTER = Path(__file__).parents[2] / "api/cluster"
 
@@ -52,10 +52,11 @@ def test_nobody_but_the_worker_and_the_token_should_reach_kubernetes(profile: Re
         assert account["automountServiceAccountToken"] is False
 
 
-def test_the_worker_should_write_secrets_and_read_none(profile: Rendered) -> None:
+def test_the_worker_should_ask_for_no_more_of_secrets_than_it_uses(profile: Rendered) -> None:
     (role,) = profile.of("Role", "worker")
     may = {resource: rule["verbs"] for rule in role["rules"] for resource in rule["resources"]}
 
+    # A patch answers with the whole Secret: this saves no Secret of the namespace from the worker.
     assert may["secrets"] == ["create", "patch", "delete"]
     assert "*" not in {verb for verbs in may.values() for verb in verbs}
     (owner,) = (rule for rule in role["rules"] if rule["resources"] == ["configmaps"])
@@ -80,10 +81,15 @@ def test_the_worker_should_be_allowed_what_it_asks_for(production: Rendered) -> 
     }
 
 
-def test_the_cluster_should_be_asked_for_nodes_alone(profile: Rendered) -> None:
+def test_the_cluster_should_be_asked_for_nodes_alone_and_for_nothing_where_that_is_too_much(
+    profile: Rendered, helm_is_there: None
+) -> None:
     (role,) = profile.of("ClusterRole")
+    namespaced = render(PROFILES["production"], values={"rbac": {"readNodes": False}})
 
     assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+    for kind in ("ClusterRole", "ClusterRoleBinding"):
+        assert not namespaced.of(kind)
 
 
 def test_every_rule_of_a_network_policy_should_say_who_talks_to_whom() -> None:

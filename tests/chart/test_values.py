@@ -13,6 +13,7 @@ from tests.chart.chart import (
     PROFILES,
     Path_,
     RefusedError,
+    containers,
     is_free,
     leaves,
     render,
@@ -23,8 +24,10 @@ from tests.chart.chart import (
 
 VALUES = CHART / "values.yaml"
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+TAINT = {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}
 RANDOM = re.compile(r"[A-Za-z0-9]{32}\b")
 """A password that Helm makes anew each time."""
+NUMBER = "1234"
 
 
 def test_values_schema_and_the_every_value_file_should_list_the_same_keys() -> None:
@@ -61,8 +64,20 @@ def test_every_object_of_the_schema_should_be_closed_and_everything_described() 
         ({"settings": {"lease": "60"}}, "at '/settings/lease'"),
         ({"trainer": {"memory": "16 GB"}}, "at '/trainer/memory'"),
         ({"trainer": {"cpu": "4"}}, "at '/trainer/cpu'"),
+        ({"trainer": {"tolerations": [{**TAINT, "tolerationSeconds": 9}]}}, "/0/effect'"),
+        ({"trainer": {"tolerations": [{"key": "a", "tolerationSeconds": 9}]}}, "'effect'"),
+        ({"importer": {"tolerations": [{**TAINT, "value": "true"}]}}, "/0/value'"),
+        ({"inference": {"tolerations": [{"effect": "NoSchedule"}]}}, "'key'"),
         ({"nameOverride": "x" * 31}, "at '/nameOverride'"),
         ({"database": {"programRole": "bear-loop"}}, "at '/database/programRole'"),
+        ({"image": {"registry": "registry.example.org/Team"}}, "at '/image/registry'"),
+        ({"image": {"pullSecrets": ["Mine"]}}, "at '/image/pullSecrets/0'"),
+        ({"ingress": {"host": "*.example.org"}}, "at '/ingress/host'"),
+        ({"gateway": {"host": "10.0.0.1"}}, "at '/gateway/host'"),
+        ({"ingress": {"host": "bears..example.org"}}, "at '/ingress/host'"),
+        ({"clusterDomain": "*.local"}, "at '/clusterDomain'"),
+        ({"clusterDomain": ""}, "at '/clusterDomain'"),
+        ({"store": {"url": "s3://bears/#1"}}, "at '/store/url'"),
     ],
 )
 def test_the_schema_should_name_the_value_that_is_wrong(
@@ -70,6 +85,45 @@ def test_the_schema_should_name_the_value_that_is_wrong(
 ) -> None:
     with pytest.raises(RefusedError, match=re.escape(said)):
         render(PROFILES["production"], values=wrong)
+
+
+@pytest.mark.parametrize("profile", ["external", "every-value"])
+def test_a_name_that_looks_like_a_number_should_stay_a_name(
+    profile: str, helm_is_there: None
+) -> None:
+    given = set_in(profile)
+    values: dict[str, Any] = {
+        "image": {"pullSecrets": [NUMBER]},
+        "api": {"topologyKeys": [NUMBER]},
+    }
+    for path, part in described_parts(SCHEMA):
+        if part.get("$ref") == "#/$defs/name" and given[path]:
+            values = merged(values, nested(path, NUMBER))
+
+    found = list(scalars(render(PROFILES[profile], values=values).things))
+    assert int(NUMBER) not in found
+    assert found.count(NUMBER) > 10
+
+
+@pytest.mark.parametrize("word", ["on", "yes", "null"])
+def test_a_role_that_looks_like_yaml_should_stay_a_role(word: str, helm_is_there: None) -> None:
+    evaluation = render(PROFILES["evaluation"], values={"database": {"programRole": word}})
+
+    (job,) = evaluation.of("Job", "migrations")
+    roles, migrations = containers(job["spec"]["template"])
+    assert roles["command"][-1] == word
+    assert {"name": "BEARLOOP_PROGRAM_ROLE", "value": word} in migrations["env"]
+
+
+def test_an_address_with_a_comma_should_stay_whole(helm_is_there: None) -> None:
+    production = render(PROFILES["production"], values={"store": {"url": "s3://bears/a,b:"}})
+
+    told = production.one("ConfigMap", "-settings")["data"]
+    assert told["BEARLOOP_STORE_URL"] == "s3://bears/a,b:"
+    (mlflow,) = production.of("Deployment", "mlflow")
+    (server,) = mlflow["spec"]["template"]["spec"]["containers"]
+    kept = {"name": "MLFLOW_ARTIFACTS_DESTINATION", "value": "s3://bears/a,b:/mlflow"}
+    assert kept in server["env"]
 
 
 def test_every_value_that_a_template_names_should_be_there() -> None:
@@ -95,7 +149,7 @@ def test_every_value_should_change_what_is_rendered(path: Path_, helm_is_there: 
 def test_settings_should_be_those_of_the_program_with_its_defaults() -> None:
     of_the_chart = {
         *("database_url", "store_url", "tracking_url", "cluster", "cluster_file", "work_folder"),
-        *("tracking_pages", "local", "processes_at_once", "stop_grace"),
+        *("tracking_pages", "public_url", "local", "processes_at_once", "stop_grace"),
     }
     told = {snake(name): value for name, value in values_of(VALUES)["settings"].items()}
     fields = {
@@ -112,14 +166,40 @@ def test_settings_should_be_those_of_the_program_with_its_defaults() -> None:
         assert meant == fields[name], name
 
 
-def described(schema: Mapping[str, Any], path: Path_ = ()) -> Iterator[Path_]:
+def described(schema: Mapping[str, Any]) -> Iterator[Path_]:
+    for path, _ in described_parts(schema):
+        yield path
+
+
+def described_parts(
+    schema: Mapping[str, Any], path: Path_ = ()
+) -> Iterator[tuple[Path_, dict[str, Any]]]:
     for key, part in schema["properties"].items():
         if (*path, key) == ("global",):
             continue
         if "properties" in part:
-            yield from described(part, (*path, key))
+            yield from described_parts(part, (*path, key))
         else:
-            yield (*path, key)
+            yield (*path, key), part
+
+
+def merged(values: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one tree of values over another."""
+    inner = {
+        key: merged(values[key], further[key])
+        for key in values.keys() & further.keys()
+        if isinstance(values[key], dict)
+    }
+    return {**values, **further, **inner}
+
+
+def scalars(thing: Any) -> Iterator[Any]:
+    """Yield all that is no map and no list."""
+    if isinstance(thing, dict | list):
+        for inner in thing.values() if isinstance(thing, dict) else thing:
+            yield from scalars(inner)
+    else:
+        yield thing
 
 
 def parts(schema: Any, path: Path_ = ()) -> Iterator[tuple[Path_, dict[str, Any]]]:

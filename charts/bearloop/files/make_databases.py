@@ -1,51 +1,41 @@
-"""Make the roles and databases of the chart's own PostgreSQL; safe to repeat.
+"""Make the roles and databases of the chart's own PostgreSQL, once it answers; safe to repeat.
 
-The owner migrates, the program's role works, MLflow has a database of its own; none is a superuser.
+`make_databases.py FOLDER PROGRAM_ROLE`; the folder holds the files admin-url and
+{owner,program,mlflow}-password, as a mounted Secret does. The owner migrates, the program's role
+works, MLflow has a database of its own; none is a superuser.
 """
 
-import os
 import sys
-import time
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-LIMIT = 300.0
-"""Seconds until PostgreSQL must answer."""
-PAUSE = 1.0
+from migrations.upgrade import await_database
+
 OWNER, MLFLOW = "bearloop_owner", "mlflow"
 DATABASES = {"bearloop": OWNER, "mlflow": MLFLOW}
 """Database -> the role that owns it."""
 
 
 def main() -> None:
-    """Read ADMIN_URL, PROGRAM_ROLE and {OWNER,PROGRAM,MLFLOW}_PASSWORD."""
-    told = os.environ
-    roles = {
-        OWNER: told["OWNER_PASSWORD"],
-        told["PROGRAM_ROLE"]: told["PROGRAM_PASSWORD"],
-        MLFLOW: told["MLFLOW_PASSWORD"],
-    }
-    with connected(told["ADMIN_URL"]) as connection:
-        for role, password in roles.items():
-            make_role(connection, role, password)
+    """Wait for PostgreSQL, which prepares its volume first, and make what is not there."""
+    folder, program_role = Path(sys.argv[1]), sys.argv[2]
+    admin_url = await_database(lambda: read(folder / "admin-url"), within=None)
+    roles = {OWNER: "owner", program_role: "program", MLFLOW: "mlflow"}
+    # CREATE DATABASE runs in no transaction.
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        for role, whose in roles.items():
+            make_role(connection, role, read(folder / f"{whose}-password"))
         for database, owner in DATABASES.items():
             make_database(connection, database, owner)
-        allow(connection, "bearloop", told["PROGRAM_ROLE"])
+        allow(connection, "bearloop", program_role)
     print(f"roles {', '.join(roles)}; databases {', '.join(DATABASES)}")
 
 
-def connected(url: str) -> psycopg.Connection:
-    """Connect as soon as it answers: it prepares its volume at the first start."""
-    deadline = time.monotonic() + LIMIT
-    while True:
-        try:
-            # CREATE DATABASE runs in no transaction.
-            return psycopg.connect(url, autocommit=True, connect_timeout=5)
-        except psycopg.OperationalError as error:
-            if time.monotonic() > deadline:
-                sys.exit(f"PostgreSQL did not answer within {LIMIT:.0f} s: {error}")
-            time.sleep(PAUSE)
+def read(file: Path) -> str:
+    """Read one key of the Secret."""
+    return file.read_text().strip()
 
 
 def make_role(connection: psycopg.Connection, role: str, password: str) -> None:

@@ -1,4 +1,4 @@
-"""Make the bucket of the chart's own MinIO, and three users with what each may do.
+"""Make the bucket of the chart's own MinIO once it answers, and three users with what each may do.
 
 `make_identities.py HOST:PORT BUCKET FOLDER`; below the folder `root`, `api`, `jobs` and `inference`
 hold the files AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as mounted Secrets do. What each may do
@@ -7,7 +7,6 @@ is in s3-*.json beside this file, and fits any S3 server. Safe to repeat.
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,16 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException, S3Error
 from urllib3.exceptions import HTTPError
 
-LIMIT = 300.0
-"""Seconds until MinIO must answer."""
-PAUSE = 1.0
+from migrations.patience import await_none
+
 IDENTITIES = ("api", "jobs", "inference")
 
 
 def main() -> None:
     """Make the bucket as root, then the users."""
     server, bucket, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    await_none(lambda: lack_of_bucket(server, bucket, folder / "root"), within=None)
     root = credentials(folder / "root")
-    make_bucket(Minio(server, *root, secure=False), bucket)
     admin = MinioAdmin(endpoint=server, credentials=StaticProvider(*root), secure=False)
     for identity in IDENTITIES:
         user, secret = credentials(folder / identity)
@@ -50,18 +48,17 @@ def credentials(folder: Path) -> tuple[str, str]:
     return user, secret
 
 
-def make_bucket(client: Minio, bucket: str) -> None:
-    """Make the bucket where it is missing, as soon as the server answers."""
-    deadline = time.monotonic() + LIMIT
-    while True:
-        try:
-            if not client.bucket_exists(bucket):
-                client.make_bucket(bucket)
-            return
-        except (HTTPError, S3Error) as error:
-            if time.monotonic() > deadline:
-                sys.exit(f"MinIO did not answer within {LIMIT:.0f} s: {error}")
-            time.sleep(PAUSE)
+def lack_of_bucket(server: str, bucket: str, root: Path) -> str | None:
+    """Make the bucket where it is missing; say why it cannot be made just now."""
+    client = Minio(server, *credentials(root), secure=False)
+    try:
+        if not client.bucket_exists(bucket):
+            client.make_bucket(bucket)
+    except HTTPError:
+        return f"MinIO does not answer at {server}"
+    except S3Error as error:
+        return f"MinIO lets us make no bucket: {error.code}"
+    return None
 
 
 def attach(admin: MinioAdmin, user: str) -> None:

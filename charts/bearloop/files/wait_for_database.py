@@ -1,38 +1,18 @@
-"""Return when the database of MLFLOW_BACKEND_STORE_URI lets us in; a Job may still be making it."""
+"""Return when MLflow's database lets us in; a Job may still be making it.
 
-import os
+`wait_for_database.py FILE`; the file holds the address, and is read at each look: whoever mends the
+Secret that it comes from need do nothing else.
+"""
+
 import sys
-import time
+from pathlib import Path
 
-import psycopg
-
-LIMIT = 600.0
-"""Seconds after which the pod says that it failed, and begins anew."""
-PAUSE = 1.0
+from migrations.upgrade import await_database
 
 
 def main() -> None:
-    """Look until the deadline, and tell each new reason."""
-    # SQLAlchemy's name of the driver is none of PostgreSQL's.
-    url = os.environ["MLFLOW_BACKEND_STORE_URI"].replace("postgresql+psycopg://", "postgresql://")
-    deadline = time.monotonic() + LIMIT
-    told = ""
-    while reason := why_not(url):
-        if time.monotonic() > deadline:
-            sys.exit(f"gave up after {LIMIT:.0f} s: {reason}")
-        if reason != told:
-            print(f"waiting: {reason}", flush=True)
-            told = reason
-        time.sleep(PAUSE)
-
-
-def why_not(url: str) -> str:
-    """Say why the database does not let us in; empty when it does."""
-    try:
-        psycopg.connect(url, connect_timeout=5).close()
-    except psycopg.OperationalError as error:
-        return str(error).strip().splitlines()[0]
-    return ""
+    """Look without end, and say for what."""
+    await_database(lambda: Path(sys.argv[1]).read_text().strip(), within=None)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ securityContext:
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .root.Values.scheduling.nodeSelector }}
@@ -36,7 +36,7 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .root.Values.scheduling.priorityClass }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- /* Variables for every Service of the namespace would only slow the start. */}}
 enableServiceLinks: false
@@ -76,36 +76,101 @@ securityContext:
   configMap: {name: {{ include "bearloop.names.files" . }}}
 {{- end }}
 
+{{- /*
+The Secret of the database as files, the keys `.keys` of it: who waits for the database reads them at
+each look, so that a Secret that is mended meanwhile needs no restart.
+*/}}
+{{- define "bearloop.databaseMount" -}}
+- {name: database, mountPath: /database, readOnly: true}
+{{- end }}
+
+{{- define "bearloop.databaseVolume" -}}
+- name: database
+  secret:
+    secretName: {{ include "bearloop.names.databaseSecret" .root | quote }}
+    items:
+      {{- range .keys }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- end }}
+
 {{- /* Holds a pod back until the schema is at least its image's own. */}}
 {{- define "bearloop.schemaGate" -}}
 - name: schema
   image: {{ include "bearloop.image" (dict "root" . "program" "api") }}
   command: [python, -m, migrations.wait]
   env:
-    {{- include "bearloop.databaseUrl" . | nindent 4 }}
-    - {name: BEARLOOP_SCHEMA_WAIT, value: {{ .Values.migrations.schemaWait }}}
+    - {name: BEARLOOP_DATABASE_URL_FILE, value: /database/program-url}
+    {{- with .Values.migrations.schemaWait }}
+    - {name: BEARLOOP_SCHEMA_WAIT, value: {{ . }}}
+    {{- end }}
+    {{- include "bearloop.variables" (dict "root" .) | trim | nindent 4 }}
   {{- include "bearloop.container" . | nindent 2 }}
   resources:
     {{- toYaml .Values.migrations.resources | nindent 4 }}
   volumeMounts:
     {{- include "bearloop.scratchMount" . | nindent 4 }}
+    {{- include "bearloop.caMount" . | trim | nindent 4 }}
+    {{- include "bearloop.databaseMount" . | nindent 4 }}
 {{- end }}
 
-{{- /* What API and worker are told: settings, the database, the store's identity `api`. */}}
+{{- define "bearloop.schemaGateVolume" -}}
+{{- include "bearloop.databaseVolume" (dict "root" . "keys" (list "program-url")) }}
+{{- end }}
+
+{{- /*
+What API and worker are told: settings, the database, the store's identity `api`; and the operator's
+further variables, `.own`.
+*/}}
 {{- define "bearloop.told" -}}
 envFrom:
-  - configMapRef: {name: {{ include "bearloop.names.settings" . }}}
-  - secretRef: {name: {{ include "bearloop.names.storeApiSecret" . }}}
-  {{- with .Values.mlflow.existingSecret }}
-  - secretRef: {name: {{ . }}}
+  - configMapRef: {name: {{ include "bearloop.names.settings" .root }}}
+  - secretRef: {name: {{ include "bearloop.names.storeApiSecret" .root | quote }}}
+  {{- with .root.Values.mlflow.existingSecret }}
+  - secretRef: {name: {{ . | quote }}}
   {{- end }}
 env:
-  {{- include "bearloop.databaseUrl" . | nindent 2 }}
+  {{- include "bearloop.databaseUrl" .root | nindent 2 }}
+  {{- include "bearloop.variables" . | trim | nindent 2 }}
+{{- end }}
+
+{{- /* Whom to trust, and the operator's further variables, `.own`. */}}
+{{- define "bearloop.variables" -}}
+{{- range $name, $value := merge (dict) (.own | default dict) (include "bearloop.caVariables" .root | fromJson) }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{- /*
+The certificates that are trusted in place of the image's own: by boto3, requests, OpenSSL and
+PostgreSQL's client. Jobs and endpoints have the same by api/cluster/pod_objects.py.
+*/}}
+{{- define "bearloop.caVariables" -}}
+{{- $variables := dict }}
+{{- if .Values.caBundle }}
+{{- range tuple "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" "PGSSLROOTCERT" }}
+{{- $_ := set $variables . "/etc/bearloop-ca/ca.crt" }}
+{{- end }}
+{{- end }}
+{{- toJson $variables }}
+{{- end }}
+
+{{- define "bearloop.caMount" -}}
+{{- if .Values.caBundle }}
+- {name: ca-bundle, mountPath: /etc/bearloop-ca, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "bearloop.caVolume" -}}
+{{- with .Values.caBundle }}
+- name: ca-bundle
+  configMap: {name: {{ . | quote }}}
+{{- end }}
 {{- end }}
 
 {{- define "bearloop.databaseUrl" -}}
 - name: BEARLOOP_DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ include "bearloop.names.databaseSecret" . }}, key: program-url}}
+  valueFrom: {secretKeyRef: {name: {{ include "bearloop.names.databaseSecret" . | quote }}, key: program-url}}
 {{- end }}
 
 {{- /* A change of these restarts who reads them at its start only. */}}

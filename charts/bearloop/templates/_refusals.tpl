@@ -29,6 +29,14 @@
 {{- end }}
 {{- end }}
 
+{{- /* Who signs in there stands in a Secret: these go into ConfigMaps, jobs and what they say of errors. */}}
+{{- if regexMatch "^https?://[^/]*@" $v.store.endpoint }}
+{{- fail "store.endpoint holds a sign-in, before its @, which anybody would read: put the keys into Secrets, which store.existingSecrets name" }}
+{{- end }}
+{{- if regexMatch "^https?://[^/]*@" $v.mlflow.url }}
+{{- fail "mlflow.url holds a sign-in, before its @, which anybody would read: put it into a Secret, which mlflow.existingSecret names" }}
+{{- end }}
+
 {{- /* MLflow */}}
 {{- if and $v.mlflow.enabled $v.mlflow.url }}
 {{- fail (printf "mlflow.url is %q while mlflow.enabled is true: set mlflow.enabled to false to use that server" $v.mlflow.url) }}
@@ -64,6 +72,9 @@
 {{- fail (printf "settings.%s is %q, no time at all: give it more, e.g. PT10S" $name $value) }}
 {{- end }}
 {{- end }}
+{{- if gt (include "bearloop.seconds" $v.inference.scaleInAfter | float64) 3600.0 }}
+{{- fail (printf "inference.scaleInAfter is %q, more than the hour that Kubernetes takes: give it PT1H or less" $v.inference.scaleInAfter) }}
+{{- end }}
 {{- if ge (include "bearloop.seconds" $v.settings.callDeadline | float64) (include "bearloop.seconds" $v.settings.lease | float64) }}
 {{- fail (printf "settings.callDeadline is %q, no less than settings.lease, which is %q: nothing would ever be launched" $v.settings.callDeadline $v.settings.lease) }}
 {{- end }}
@@ -87,6 +98,11 @@
 {{- $_ := set $named "mlflow.existingSecret" (dict "name" $v.mlflow.existingSecret "keys" list) }}
 {{- range $identity, $name := $v.store.existingSecrets }}
 {{- $_ := set $named (print "store.existingSecrets." $identity) (dict "name" $name "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) }}
+{{- end }}
+{{- with $v.caBundle }}
+{{- if not (hasKey ((lookup "v1" "ConfigMap" $.Release.Namespace .).data | default dict) "ca.crt") }}
+{{- fail (printf "caBundle: there is no ConfigMap %q with the key ca.crt in namespace %s; create it" . $.Release.Namespace) }}
+{{- end }}
 {{- end }}
 {{- range $key, $wanted := $named }}
 {{- if $wanted.name }}

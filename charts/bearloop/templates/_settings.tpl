@@ -1,9 +1,12 @@
 {{- /* What the programs are told, as text: the ConfigMaps hold it, and pods carry its digest. */}}
 
 {{- define "bearloop.settings" -}}
-BEARLOOP_STORE_URL: {{ include "bearloop.storeUrl" . }}
-BEARLOOP_TRACKING_URL: {{ include "bearloop.trackingUrl" . }}
-BEARLOOP_TRACKING_PAGES: {{ include "bearloop.publicUrl" . }}/mlflow
+BEARLOOP_STORE_URL: {{ include "bearloop.storeUrl" . | quote }}
+BEARLOOP_TRACKING_URL: {{ include "bearloop.trackingUrl" . | quote }}
+BEARLOOP_TRACKING_PAGES: {{ print (include "bearloop.publicUrl" .) "/mlflow" | quote }}
+{{- with include "bearloop.publicUrl" . }}
+BEARLOOP_PUBLIC_URL: {{ . | quote }}
+{{- end }}
 BEARLOOP_CLUSTER: kubernetes
 BEARLOOP_CLUSTER_FILE: /etc/bearloop/cluster.json
 BEARLOOP_WORK_FOLDER: /scratch
@@ -79,6 +82,7 @@ BEARLOOP_{{ $name | snakecase | upper }}: {{ $text | quote }}
 {{- dict
   "image" (include "bearloop.image" (dict "root" .root "program" .image))
   "secrets" .secrets
+  "ca_bundle" (.root.Values.caBundle | default nil)
   "environment" (merge (dict) .program.environment (include "bearloop.storeVariables" .root | fromJson))
   "cpu" (float64 .program.cpu)
   "memory" .program.memory
