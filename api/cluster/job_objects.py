@@ -5,19 +5,20 @@ from typing import Final
 
 from api.cluster.kubernetes_rules import KubernetesRules, PodRules
 from api.cluster.pod_objects import (
-    AT_HOME,
     CONTAINER_SECURITY,
     JOB_LABEL,
     PROJECT,
     TITLE,
     Thing,
     made_labels,
+    own_mounts,
+    own_variables,
+    own_volumes,
     owner_references,
     pod_spec,
-    scratch_mounts,
-    scratch_volumes,
 )
 from api.cluster.protocol import JobRequest
+from api.cluster.quantities import quantity
 from bearloop.contract import environment
 from bearloop.contract.jobs import ExitCode
 
@@ -31,7 +32,7 @@ def job_object(
     request: JobRequest,
     rules: KubernetesRules,
     *,
-    owner_uid: str | None,
+    owner_uid: str,
     programs: Mapping[str, Sequence[str]],
 ) -> Thing:
     """Return the Job of one launch; `programs` names the command of each program.
@@ -39,7 +40,6 @@ def job_object(
     It has no time to live: the worker deletes it once its result is in the tables.
     """
     pods = max(request.nodes, request.shards)
-    deadline = request.deadline
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -52,7 +52,6 @@ def job_object(
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules(request)},
-            **({"activeDeadlineSeconds": int(deadline.total_seconds())} if deadline else {}),
             "template": {
                 "metadata": {
                     "labels": job_labels(request, rules),
@@ -69,7 +68,7 @@ def job_object(
     }
 
 
-def service_object(request: JobRequest, rules: KubernetesRules, *, owner_uid: str | None) -> Thing:
+def service_object(request: JobRequest, rules: KubernetesRules, *, owner_uid: str) -> Thing:
     """Return the headless Service by which the pods of one run find each other."""
     return {
         "apiVersion": "v1",
@@ -94,7 +93,16 @@ def job_labels(request: JobRequest, rules: KubernetesRules) -> dict[str, str]:
     }
 
 
-def _metadata(request: JobRequest, rules: KubernetesRules, *, owner_uid: str | None) -> Thing:
+def why_invalid(request: JobRequest, said: str) -> str:
+    """Say whose it is to mend what the API server refuses, in words that name the field."""
+    operators = f"what the operator set for the pods of the {request.program} (its chart's values)"
+    asked = any((request.cpu, request.memory, request.gpus))
+    if asked and "resources" in said:
+        return f"{said}; ask for other `cpu`, `memory` or `gpus`, or have {operators} corrected"
+    return f"{said}; nothing is wrong with what was asked for: have {operators} corrected"
+
+
+def _metadata(request: JobRequest, rules: KubernetesRules, *, owner_uid: str) -> Thing:
     queue = {QUEUE_LABEL: request.queue} if request.queue else {}
     return {
         "name": request.name,
@@ -132,7 +140,10 @@ def _code(code: ExitCode) -> Thing:
 
 def _pod(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str]) -> Thing:
     pod_rules = _pod_rules(request, rules)
+    deadline = request.deadline
     own = {
+        # The pod's, which runs from when it has a node: a Job's counts the wait for one, too.
+        "activeDeadlineSeconds": int(deadline.total_seconds()) if deadline else None,
         "subdomain": request.name if request.nodes > 1 else None,
         "imagePullSecrets": [{"name": secret} for secret in rules.pull_secrets],
     }
@@ -141,7 +152,7 @@ def _pod(request: JobRequest, rules: KubernetesRules, *, command: Sequence[str])
         **pod_spec(rules, pod_rules),
         **{name: value for name, value in own.items() if value},
         "containers": [_container(request, rules, command=command)],
-        "volumes": scratch_volumes(pod_rules),
+        "volumes": own_volumes(pod_rules),
     }
 
 
@@ -158,12 +169,13 @@ def _container(request: JobRequest, rules: KubernetesRules, *, command: Sequence
         "securityContext": CONTAINER_SECURITY,
         # The end of the log tells why it died, where the log itself is gone.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": scratch_mounts(pod_rules),
+        "volumeMounts": own_mounts(pod_rules),
     }
 
 
 def _environment(request: JobRequest, pod_rules: PodRules) -> list[Thing]:
-    told = {**AT_HOME, **pod_rules.environment, **request.environment}
+    limit = {environment.SCRATCH_LIMIT: f"{quantity(pod_rules.scratch):.0f}"}
+    told = {**own_variables(pod_rules), **limit, **pod_rules.environment, **request.environment}
     if request.nodes > 1:
         told[environment.MASTER] = f"{request.name}-0.{request.name}"
     if request.shards > 1:

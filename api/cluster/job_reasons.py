@@ -3,6 +3,7 @@
 import enum
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from api.cluster.pod_reasons import (
     exit_code,
     is_lost,
     is_over,
+    is_overdue,
     why_ended,
     why_leaving,
     why_pending,
@@ -48,6 +50,8 @@ def see(name: str, job: Thing | None, pods: Sequence[Thing], *, around: Around) 
         return running if newest else None
     if _condition(job, "Complete"):
         return SeenJob(name, Phase.succeeded, 0, attempt)
+    if overdue := next((pod for pod in pods if is_overdue(pod)), None):
+        return _overdue(name, overdue)
     if failed := _condition(job, "Failed"):
         return _failed(name, job, failed, newest=newest)
     if job["spec"].get("suspend"):
@@ -104,6 +108,7 @@ def job_of(thing: Thing) -> str:
 
 def _active(name: str, job: Thing, newest: Sequence[Thing], *, around: Around) -> SeenJob:
     attempt = newest[0]["metadata"]["uid"] if newest else None
+    around = replace(around, together=job["spec"].get("completions", 1))
     runs = [pod for pod in newest if pod["status"].get("phase") == "Running"]
     waits = [pod for pod in newest if pod["status"].get("phase") == "Pending"]
     if runs:
@@ -158,12 +163,15 @@ def _queue_of(job: Thing) -> str | None:
     return queue
 
 
+def _overdue(name: str, pod: Thing) -> SeenJob:
+    """Tell of a pod that its node ended: asked to, it may have left with 75, and been replaced."""
+    limit = timedelta(seconds=pod["spec"].get("activeDeadlineSeconds", 0))
+    reason = f"it took longer than its deadline of {limit}"
+    return SeenJob(name, Phase.failed, None, pod["metadata"]["uid"], reason, overdue=True)
+
+
 def _failed(name: str, job: Thing, failed: Thing, *, newest: Sequence[Thing]) -> SeenJob:
     attempt = newest[0]["metadata"]["uid"] if newest else None
-    if failed.get("reason") == "DeadlineExceeded":
-        limit = timedelta(seconds=job["spec"].get("activeDeadlineSeconds", 0))
-        reason = f"it took longer than its deadline of {limit}"
-        return SeenJob(name, Phase.failed, None, attempt, reason, overdue=True)
     rule = _matched_rule(job, failed)
     culprit = _culprit(newest)
     story = why_ended(culprit) if culprit else None

@@ -70,11 +70,17 @@ class KubernetesCluster:
     def deployment(self, name: str) -> SeenDeployment | None:
         return self._servers.look(name)
 
+    def deployments(self) -> list[str]:
+        return self._servers.names()
+
     def undeploy(self, name: str) -> None:
         self._servers.undeploy(name)
 
     def wait(self, timeout: timedelta) -> None:
         self._watch.wait(timeout)
+
+    def wake(self) -> None:
+        self._watch.wake()
 
     def changed(self) -> set[str]:
         return self._watch.take()

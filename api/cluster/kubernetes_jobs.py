@@ -6,12 +6,13 @@ from datetime import timedelta
 from time import monotonic
 
 from api.cluster import job_reasons
-from api.cluster.job_objects import job_object, service_object
+from api.cluster.job_objects import job_object, service_object, why_invalid
 from api.cluster.job_reasons import Question
 from api.cluster.kubernetes import ClusterError, Deadline, KubernetesApi, Thing
 from api.cluster.kubernetes_rules import KubernetesRules
+from api.cluster.owner import owner_uid
 from api.cluster.pod_objects import JOB_LABEL, made_labels, selector
-from api.cluster.protocol import JobRequest, SeenJob
+from api.cluster.protocol import InvalidLaunchError, JobRequest, SeenJob
 from api.cluster.waiting_reasons import Around
 from api.cluster.watch import Watch
 
@@ -21,6 +22,11 @@ STALE = timedelta(seconds=5)
 """A list is read anew after that even where no change was heard of: a watch may be deaf."""
 NODES_STALE = timedelta(seconds=15)
 FORBIDDEN, UNKNOWN = 403, 404
+INVALID = frozenset({400, 422})
+"""Answers by which the API server says that an object can never be made as it is described.
+
+A quota (403) may have room later, and whatever else it answers says nothing of the object.
+"""
 
 
 class KubernetesJobs:
@@ -42,19 +48,18 @@ class KubernetesJobs:
         self._call_deadline = call_deadline
         self._programs = programs
         self._made = selector(made_labels(rules))
-        self._owner_uid: str | None = None
         self._list = _List()
         self._nodes: tuple[float, Sequence[Thing] | None] | None = None
 
     def launch(self, request: JobRequest) -> None:
         """Create the launch's Job; a late answer of the API server is none."""
         deadline = Deadline.after(self._call_deadline)
-        owner = self._owner()
+        owner = owner_uid(self._api, self._rules)
+        things = [job_object(request, self._rules, owner_uid=owner, programs=self._programs)]
         if request.nodes > 1:
-            service = service_object(request, self._rules, owner_uid=owner)
-            self._api.create(service, deadline=deadline)
-        job = job_object(request, self._rules, owner_uid=owner, programs=self._programs)
-        self._api.create(job, deadline=deadline)
+            things.insert(0, service_object(request, self._rules, owner_uid=owner))
+        for thing in things:
+            self._create(request, thing, deadline=deadline)
         self._list = _List()
 
     def all(self) -> list[SeenJob]:
@@ -90,6 +95,14 @@ class KubernetesJobs:
             for pod in pods
         }
         return {pod: printed[pod] for pod in sorted(printed) if printed[pod]}
+
+    def _create(self, request: JobRequest, thing: Thing, *, deadline: Deadline) -> None:
+        try:
+            self._api.create(thing, deadline=deadline)
+        except ClusterError as error:
+            if error.status not in INVALID:
+                raise
+            raise InvalidLaunchError(why_invalid(request, str(error))) from error
 
     def _see(self, name: str) -> SeenJob | None:
         job, pods = self._list.jobs.get(name), self._list.pods.get(name, ())
@@ -144,16 +157,6 @@ class KubernetesJobs:
         if self._list.workloads is None:
             self._list.workloads = _if_allowed(lambda: self._api.list("Workload")) or ()
         return self._list.workloads
-
-    def _owner(self) -> str | None:
-        """Return the uid of the release's ConfigMap, which upgrades never make anew."""
-        if self._owner_uid is None:
-            owner = self._api.get("ConfigMap", self._rules.owner)
-            if owner is None:
-                way_out = "the chart makes it: `helm upgrade` does so again"
-                raise ClusterError("launch", f"under ConfigMap {self._rules.owner}", way_out)
-            self._owner_uid = owner["metadata"]["uid"]
-        return self._owner_uid
 
 
 @dataclass

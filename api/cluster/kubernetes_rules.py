@@ -20,6 +20,8 @@ class PodRules(_Closed):
     """Secrets whose keys become environment variables: the store's credentials of this identity."""
     environment: dict[str, str] = Field(default_factory=dict)
     """Further variables, e.g. `AWS_ENDPOINT_URL` or a proxy."""
+    ca_bundle: str | None = None
+    """ConfigMap whose `ca.crt` holds all certificates that are trusted; None: the image's own."""
     cpu: float = Field(gt=0)
     """Cores of one pod."""
     memory: str
@@ -42,8 +44,11 @@ class ServerRules(PodRules):
     port: int = 8080
     target_cpu: int = Field(default=70, ge=1, le=100)
     """Mean use of the requested CPU, in per cent, at which one more server starts."""
-    scale_in_after: timedelta = timedelta(minutes=5)
-    """How long the load must be low before a server that is not needed any more ends."""
+    scale_in_after: timedelta = Field(
+        default=timedelta(minutes=5), ge=timedelta(0), le=timedelta(hours=1)
+    )
+    """How long the load must be low before a server that is not needed any more ends; Kubernetes
+    takes no more than an hour."""
     topology_spread: tuple[dict[str, Any], ...] = ()
     """Kubernetes' constraints; empty: over the nodes as far as that is possible."""
 

@@ -9,10 +9,12 @@ from time import monotonic
 
 from api.cluster.kubernetes import ClusterError, KubernetesApi
 from api.cluster.kubernetes_rules import KubernetesRules
-from api.cluster.pod_objects import Thing, selector
+from api.cluster.owner import owner_uid
+from api.cluster.pod_objects import ENDPOINT_LABEL, Thing, made_labels, selector
 from api.cluster.protocol import DeploymentRequest, SeenDeployment
 from api.cluster.server_objects import (
     KINDS,
+    OWNER,
     TOKENS,
     Place,
     object_name,
@@ -51,7 +53,6 @@ class KubernetesServers:
         self.api = api
         self.rules = rules
         self.command = command
-        self._owner_uid: str | None = None
         self._applied: dict[str, tuple[str, float]] = {}
         """Name -> digest of what this process applied last, and when."""
         self._refusals: dict[str, tuple[str, str]] = {}
@@ -59,7 +60,8 @@ class KubernetesServers:
 
     def deploy(self, request: DeploymentRequest) -> None:
         """Make the objects what the request asks for; nothing happens where they are."""
-        things = server_objects(request, Place(self.rules, self.command, self._owner()))
+        owner = owner_uid(self.api, self.rules)
+        things = server_objects(request, Place(self.rules, self.command, owner))
         mark = _digest(things)
         live = self._live(request.name)
         self._refusals.pop(request.name, None)
@@ -81,15 +83,26 @@ class KubernetesServers:
         """Observe the deployment; None when there is none of this name."""
         live = self._live(name)
         digest, refusal = self._refusals.get(name, ("", None))
+        if live is None and refusal:
+            return SeenDeployment(name, digest, ready=False, url=None, reason=refusal)
         if live is None:
-            refused = SeenDeployment(name, digest, ready=False, url=None, reason=refusal)
-            return refused if refusal else None
+            return None
         pods = self._pods(name)
         quiet = speechless(live, pods)[:LOOKED_INTO]
         events = {pod: self.api.events("Pod", pod) for pod in quiet}
         seen = see_deployment(name, live, pods, url=self._url(name), events=events)
         # A change that was refused takes nothing from what answers.
         return replace(seen, reason=refusal) if refusal else seen
+
+    def names(self) -> list[str]:
+        """List the deployments that this installation made, and what was half made of one.
+
+        One of the same name that was uninstalled may have left some, to answer on.
+        """
+        made = {**made_labels(self.rules), OWNER: owner_uid(self.api, self.rules)}
+        wanted = f"{selector(made)},{ENDPOINT_LABEL}"
+        things = [*self.api.list("Service", wanted), *self.api.list("Deployment", wanted)]
+        return sorted({thing["metadata"]["labels"][ENDPOINT_LABEL] for thing in things})
 
     def undeploy(self, name: str) -> None:
         """Delete all of it; the servers drain."""
@@ -147,19 +160,6 @@ class KubernetesServers:
             except ClusterError as error:
                 if error.status != 404:  # it ended meanwhile
                     raise
-
-    def _owner(self) -> str | None:
-        """Return the uid of the ConfigMap that owns what is made; raises ClusterError."""
-        if self.rules.endpoints_outlive:
-            return None
-        if self._owner_uid is None:
-            found = self.api.get("ConfigMap", self.rules.owner)
-            if found is None:
-                which = f"ConfigMap {self.rules.owner} in namespace {self.rules.namespace}"
-                why = "the release has none: install the chart again, or correct `owner`"
-                raise ClusterError("read", which, why)
-            self._owner_uid = str(found["metadata"]["uid"])
-        return self._owner_uid
 
     def _live(self, name: str) -> Thing | None:
         found = self.api.get("Deployment", self._name(name))

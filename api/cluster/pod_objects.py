@@ -16,6 +16,10 @@ SCRATCH: Final = "/scratch"
 """The one folder that a pod may write to."""
 AT_HOME: Final[Mapping[str, str]] = {"HOME": SCRATCH, "TMPDIR": SCRATCH}
 """Variables of every pod."""
+CA_FOLDER: Final = "/etc/bearloop-ca"
+CA_FILE: Final = f"{CA_FOLDER}/ca.crt"
+CA_VARIABLES: Final = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+"""By which boto3, requests (MLflow's client) and OpenSSL (all others) find whom to trust."""
 USER: Final = 10001
 """Of every image, and the group too."""
 
@@ -48,10 +52,8 @@ def selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value}" for name, value in labels.items())
 
 
-def owner_references(rules: KubernetesRules, owner_uid: str | None) -> list[Thing]:
+def owner_references(rules: KubernetesRules, owner_uid: str) -> list[Thing]:
     """Return the reference to the release's ConfigMap, with which everything goes."""
-    if owner_uid is None:
-        return []
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": rules.owner, "uid": owner_uid}
     return [{**owner, "blockOwnerDeletion": False}]
 
@@ -76,18 +78,27 @@ def pod_spec(rules: KubernetesRules, pods: PodRules) -> Thing:
     }
 
 
-def scratch_volumes(pods: PodRules) -> list[Thing]:
-    """Return the volumes of the one folder that can be written to, and of shared memory."""
+def own_variables(pods: PodRules) -> dict[str, str]:
+    """Return the variables that tell a pod where it may write, and whom to trust."""
+    return {**AT_HOME, **(dict.fromkeys(CA_VARIABLES, CA_FILE) if pods.ca_bundle else {})}
+
+
+def own_volumes(pods: PodRules) -> list[Thing]:
+    """Return the volumes of the one folder to write to, of shared memory and of whom to trust."""
     volumes: list[Thing] = [{"name": "scratch", "emptyDir": {"sizeLimit": pods.scratch}}]
     if pods.shared_memory:
         memory = {"medium": "Memory", "sizeLimit": pods.shared_memory}
         volumes.append({"name": "shared-memory", "emptyDir": memory})
+    if pods.ca_bundle:
+        volumes.append({"name": "ca-bundle", "configMap": {"name": pods.ca_bundle}})
     return volumes
 
 
-def scratch_mounts(pods: PodRules) -> list[Thing]:
-    """Return where a container finds `scratch_volumes`."""
+def own_mounts(pods: PodRules) -> list[Thing]:
+    """Return where a container finds `own_volumes`."""
     mounts: list[Thing] = [{"name": "scratch", "mountPath": SCRATCH}]
     if pods.shared_memory:
         mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})
+    if pods.ca_bundle:
+        mounts.append({"name": "ca-bundle", "mountPath": CA_FOLDER, "readOnly": True})
     return mounts

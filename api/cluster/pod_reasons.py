@@ -100,6 +100,11 @@ def is_lost(pod: Thing) -> bool:
     return exit_code(pod) == ExitCode.interrupted or _disruption(pod) is not None
 
 
+def is_overdue(pod: Thing) -> bool:
+    """Tell whether its node ended it at its deadline."""
+    return bool(pod["status"].get("reason") == "DeadlineExceeded")
+
+
 def condition(pod: Thing, kind: str) -> Thing | None:
     """Return one of a pod's conditions, whatever its status."""
     for found in pod["status"].get("conditions", ()):

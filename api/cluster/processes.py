@@ -105,6 +105,9 @@ class ProcessCluster:
     def deployment(self, name: str) -> SeenDeployment | None:
         return self._servers.look(name)
 
+    def deployments(self) -> list[str]:
+        return self._servers.names()
+
     def undeploy(self, name: str) -> None:
         self._servers.undeploy(name)
 
@@ -119,7 +122,6 @@ class ProcessCluster:
         return ended
 
     def wake(self) -> None:
-        """Make a `wait` of another thread return."""
         self._changed.set()
 
     def _look(self, folder: ProcessFolder) -> SeenJob | None:

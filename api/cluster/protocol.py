@@ -7,6 +7,10 @@ from enum import StrEnum
 from typing import Protocol
 
 
+class InvalidLaunchError(Exception):
+    """The cluster refuses a launch today and tomorrow; says why, and whose it is to mend."""
+
+
 class Phase(StrEnum):
     """Where a job's newest attempt is, as the cluster sees it."""
 
@@ -39,7 +43,7 @@ class JobRequest:
     queue: str | None = None
     """Kueue's LocalQueue; None: the scheduler takes it at once."""
     deadline: timedelta | None = None
-    """How long one launch may take, from its start."""
+    """How long a pod may take, from when it has a node: no wait for a GPU or a turn counts."""
     project: str = ""
     """The project's name, for people who look at the cluster."""
     title: str = ""
@@ -111,7 +115,10 @@ class Cluster(Protocol):
     """Jobs and deployments by name; every call may be repeated without harm."""
 
     def launch(self, request: JobRequest) -> None:
-        """Create the job; one of the same name that is there already is left as it is."""
+        """Create the job; one of the same name that is there already is left as it is.
+
+        Raises InvalidLaunchError where another try would be refused as well.
+        """
         ...
 
     def jobs(self) -> list[SeenJob]:
@@ -141,12 +148,20 @@ class Cluster(Protocol):
         """Observe one deployment; None when there is none of this name."""
         ...
 
+    def deployments(self) -> list[str]:
+        """List the names of all that bearloop deployed here and did not undeploy."""
+        ...
+
     def undeploy(self, name: str) -> None:
         """Remove the deployment."""
         ...
 
     def wait(self, timeout: timedelta) -> None:
         """Return as soon as something may have changed, or after `timeout`."""
+        ...
+
+    def wake(self) -> None:
+        """Make the present `wait`, or else the next one, return; for other threads."""
         ...
 
     def changed(self) -> set[str]:

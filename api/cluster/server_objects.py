@@ -13,17 +13,17 @@ from datetime import timedelta
 
 from api.cluster.kubernetes_rules import KubernetesRules
 from api.cluster.pod_objects import (
-    AT_HOME,
     CONTAINER_SECURITY,
     ENDPOINT_LABEL,
     PROJECT,
     TITLE,
     Thing,
     made_labels,
+    own_mounts,
+    own_variables,
+    own_volumes,
     owner_references,
     pod_spec,
-    scratch_mounts,
-    scratch_volumes,
 )
 from api.cluster.protocol import DeploymentRequest
 from bearloop.contract.environment import ENDPOINT_TOKENS, LINGER, THREADS
@@ -34,6 +34,8 @@ MANAGER = "bearloop"
 """Who owns the fields that these objects name."""
 TEMPLATE = "bearloop.io/template"
 """Label: a digest of what the pods are made from."""
+OWNER = "bearloop.io/owner"
+"""Label: the uid of the owner in whose time the object was made, its own or not."""
 BUNDLE, REPLICAS, TOKENS = "bearloop.io/bundle", "bearloop.io/replicas", "bearloop.io/tokens"
 """Annotations: the bundle's digest, servers at least, and a digest of the token hashes."""
 CONTAINER = "server"
@@ -53,8 +55,8 @@ class Place:
     rules: KubernetesRules
     command: Sequence[str]
     """What starts a server; the address is added."""
-    owner: str | None
-    """Uid of the ConfigMap that owns what is made; None: it has no owner."""
+    owner: str
+    """Uid of the ConfigMap that owns what is made, unless it outlives the release."""
 
 
 def object_name(release: str, name: str) -> str:
@@ -252,7 +254,7 @@ def _environment(request: DeploymentRequest, place: Place) -> list[Thing]:
     # comes after it. Half of the grace at most, so that those in flight are answered.
     linger = min(KEEPS_ALIVE + TELLING, place.rules.grace / 2)
     values = {
-        **AT_HOME,
+        **own_variables(place.rules.inference),
         LINGER: f"{linger.total_seconds():g}",
         **place.rules.inference.environment,
         **request.environment,
@@ -268,7 +270,7 @@ def _environment(request: DeploymentRequest, place: Place) -> list[Thing]:
 
 
 def _volumes(request: DeploymentRequest, place: Place) -> list[Thing]:
-    volumes = scratch_volumes(place.rules.inference)
+    volumes = own_volumes(place.rules.inference)
     if request.token_hashes is not None:
         name = object_name(place.rules.release, request.name)
         secret = {"secretName": name, "defaultMode": 0o440}
@@ -277,7 +279,7 @@ def _volumes(request: DeploymentRequest, place: Place) -> list[Thing]:
 
 
 def _mounts(request: DeploymentRequest, place: Place) -> list[Thing]:
-    mounts = scratch_mounts(place.rules.inference)
+    mounts = own_mounts(place.rules.inference)
     if request.token_hashes is not None:
         # The folder and not the file: a file that is mounted alone never changes.
         mounts.append({"name": "tokens", "mountPath": TOKEN_FOLDER, "readOnly": True})
@@ -333,9 +335,11 @@ def _metadata(request: DeploymentRequest, place: Place) -> Thing:
     return {
         "name": object_name(place.rules.release, request.name),
         "namespace": place.rules.namespace,
-        "labels": _labels(request, place),
+        "labels": {**_labels(request, place), OWNER: place.owner},
         "annotations": _told(request),
-        "ownerReferences": owner_references(place.rules, place.owner),
+        "ownerReferences": (
+            [] if place.rules.endpoints_outlive else owner_references(place.rules, place.owner)
+        ),
     }
 
 

@@ -92,6 +92,10 @@ class Servers:
             wanted = self._wanted(name)
             return self._advance(name, wanted) if wanted else None
 
+    def names(self) -> list[str]:
+        """List the deployments that are wanted."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{WANTED}"))
+
     def undeploy(self, name: str) -> None:
         """Stop wanting it; its servers drain and end."""
         with self._turn():

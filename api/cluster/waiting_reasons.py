@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.cluster.pod_objects import PROJECT, TITLE, Thing
+from api.cluster.pod_objects import JOB_LABEL, PROJECT, TITLE, Thing
+from api.cluster.quantities import quantity
 
 ENDED: Final = ("Succeeded", "Failed")
 """Phases of a pod that uses nothing any more."""
@@ -16,11 +17,6 @@ CORDONED: Final = "node.kubernetes.io/unschedulable"
 """Key of the taint that a cordoned node has, or is about to have."""
 OF_THE_CLUSTER: Final = "node.kubernetes.io/"
 """How the keys begin of taints that tell of a node's health: nobody should tolerate them."""
-SUFFIXES: Final = {
-    "m": 1e-3,
-    **{name: 1000.0**power for power, name in enumerate(("k", "M", "G", "T", "P"), 1)},
-    **{name: 1024.0**power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), 1)},
-}
 
 
 @dataclass(frozen=True)
@@ -33,6 +29,8 @@ class Around:
     """None where they may not be read."""
     others: Sequence[Thing] = ()
     """The release's pods, those of the job itself among them or not."""
+    together: int = 1
+    """Pods of the job that run at once or not at all."""
     events: Sequence[Thing] = ()
     """Of the job or of its pod, oldest first."""
     workloads: Sequence[Thing] = ()
@@ -61,14 +59,6 @@ def asked(pod: Thing, resource: str) -> float:
     )
 
 
-def quantity(text: str) -> float:
-    """Read Kubernetes' way of writing numbers: `500m`, `2`, `8Gi`."""
-    match = re.fullmatch(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)", str(text))
-    if match is None or (match[2] and match[2] not in SUFFIXES):
-        raise ValueError(f"{text!r} is no quantity: expected one such as `500m`, `2` or `8Gi`")
-    return float(match[1]) * SUFFIXES.get(match[2], 1.0)
-
-
 def named(names: Sequence[str]) -> str:
     """Join names as people do."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
@@ -76,7 +66,8 @@ def named(names: Sequence[str]) -> str:
 
 def _why_no_gpu(pod: Thing, gpus: int, around: Around) -> str:
     waits = f"waits for {_gpus(gpus)}"
-    users = [other for other in around.others if _holds(other, around.gpu, but=pod)]
+    holding = [other for other in around.others if _holds(other, around.gpu)]
+    users = [other for other in holding if not _is_own(other, pod)]
     if around.nodes is None:
         used = sum(int(asked(user, around.gpu)) for user in users)
         uses = "uses" if len(users) == 1 else "use"
@@ -90,21 +81,30 @@ def _why_no_gpu(pod: Thing, gpus: int, around: Around) -> str:
     if barriers := _why_shut_out(pod, around.gpu, nodes):
         return f"no node with {'a GPU' if gpus == 1 else _gpus(gpus)} takes it: {barriers}"
     shut = {node["metadata"].get("name") for node in nodes if _barrier(pod, node)}
-    users = [user for user in users if user["spec"]["nodeName"] not in shut]
-    total = int(sum(_size(node, around.gpu) for node in nodes if not _barrier(pod, node)))
-    return (
-        f"{waits}{' on one node' if gpus > 1 else ''}{_in_use(pod, total, users, gpu=around.gpu)}"
-    )
+    sizes = [int(_size(node, around.gpu)) for node in nodes if not _barrier(pod, node)]
+    fit = sum(size // gpus for size in sizes)
+    if fit < around.together:
+        each = f"its {around.together} pods take {_gpus(gpus)} each"
+        return f"finds no room: {each}, and all nodes together have room for {fit}"
+    placed = [user for user in holding if user["spec"]["nodeName"] not in shut]
+    why = _in_use(pod, sum(sizes), placed, gpu=around.gpu)
+    return f"{waits}{' on one node' if gpus > 1 else ''}: {why}"
 
 
-def _in_use(pod: Thing, total: int, users: Sequence[Thing], *, gpu: str) -> str:
+def _in_use(pod: Thing, total: int, holding: Sequence[Thing], *, gpu: str) -> str:
+    users = [other for other in holding if not _is_own(other, pod)]
     used = sum(int(asked(user, gpu)) for user in users)
-    if not users:
-        return f": all {total} are in use by others" if total > 1 else ": it is in use by others"
-    by = named(_titles(users, pod))
-    if used >= total:
-        return f": {total} of {total} in use by {by}"
-    return f": {used} of {total} in use by {by}, the rest by others"
+    own = sum(int(asked(other, gpu)) for other in holding) - used
+    told = []
+    if users:
+        told.append(f"{min(used, total)} of {total} in use by {named(_titles(users, pod))}")
+    if own:
+        told.append(f"{own} by its other pods" if users else f"{own} of {total} by its other pods")
+    if not told:
+        return f"all {total} are in use by others" if total > 1 else "it is in use by others"
+    if used + own < total:
+        told.append("the rest by others")
+    return ", ".join(told)
 
 
 def _why_full(pod: Thing, resource: str, *, wanted: str, around: Around) -> str:
@@ -119,11 +119,17 @@ def _why_full(pod: Thing, resource: str, *, wanted: str, around: Around) -> str:
     return f"waits for {wanted}: no node has as much free"
 
 
-def _holds(other: Thing, gpu: str, *, but: Thing) -> bool:
+def _holds(other: Thing, gpu: str) -> bool:
     is_placed = bool(other["spec"].get("nodeName"))
     ended = other.get("status", {}).get("phase") in ENDED
-    same = other["metadata"]["name"] == but["metadata"]["name"]
-    return is_placed and not ended and not same and asked(other, gpu) > 0
+    return is_placed and not ended and asked(other, gpu) > 0
+
+
+def _is_own(other: Thing, pod: Thing) -> bool:
+    """Tell whether both are pods of one launch."""
+    labels = (thing["metadata"].get("labels", {}) for thing in (other, pod))
+    first, second = (of.get(JOB_LABEL) for of in labels)
+    return first is not None and first == second
 
 
 def _titles(users: Iterable[Thing], pod: Thing) -> list[str]:

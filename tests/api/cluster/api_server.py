@@ -129,6 +129,15 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._answer(200, self.server_state.listed(plural, query.get("labelSelector", "")))
 
+    def do_POST(self) -> None:
+        plural, _, _ = self._asked()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = body["metadata"]["name"]
+        if name in self.server_state.objects.get(plural, {}):
+            self._answer(409, {"message": "already exists"})
+        else:
+            self._answer(*self.server_state.change(plural, name, body))
+
     def do_PATCH(self) -> None:
         plural, name, _ = self._asked()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

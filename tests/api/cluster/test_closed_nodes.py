@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.cluster.test_job_reasons import (
+from tests.api.cluster.pods import (
     GPU,
     NO_GPU,
     Thing,

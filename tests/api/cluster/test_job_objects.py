@@ -50,6 +50,7 @@ TRAINER = PodRules(
     priority_class="batch",
     runtime_class="nvidia",
     annotations={"team": "vision"},
+    ca_bundle="company-ca",
 )
 
 
@@ -118,6 +119,13 @@ def test_the_pods_of_several_nodes_are_told_whom_to_meet_where_they_can_be_found
     assert service["spec"]["publishNotReadyAddresses"] is True
 
 
+def test_a_deadline_counts_from_when_a_pod_has_a_node() -> None:
+    limited = replace(RUN, deadline=timedelta(hours=1))
+    assert pod(limited)["activeDeadlineSeconds"] == 3600
+    assert "activeDeadlineSeconds" not in job(limited)["spec"]
+    assert "activeDeadlineSeconds" not in pod(replace(RUN, deadline=None))
+
+
 def test_one_lost_pod_is_replaced_and_of_several_that_meet_none_is() -> None:
     def actions(request: JobRequest) -> list[str]:
         return [rule["action"] for rule in job(request)["spec"]["podFailurePolicy"]["rules"]]
@@ -129,8 +137,3 @@ def test_one_lost_pod_is_replaced_and_of_several_that_meet_none_is() -> None:
 def test_the_longest_name_fits_a_label() -> None:
     longest = job_name("import", ID, 999_999)
     assert len(f"{longest}-99") <= 63
-
-
-def test_without_an_owner_nothing_refers_to_one() -> None:
-    made = job_object(RUN, rules(), owner_uid=None, programs=PROGRAMS)
-    assert made["metadata"]["ownerReferences"] == []

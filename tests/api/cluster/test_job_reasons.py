@@ -7,103 +7,22 @@ import pytest
 from api.cluster.job_reasons import Question, log_name, question, see
 from api.cluster.protocol import Phase, SeenJob
 from api.cluster.waiting_reasons import Around
-
-NAME = "run-j-1"
-GPU = "nvidia.com/gpu"
-Thing = dict[str, Any]
-
-
-def a_job(*conditions: Thing, labels: Thing | None = None, **spec: Any) -> Thing:
-    rules = [
-        {"action": "FailJob", "onExitCodes": {"values": [42]}},
-        {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]},
-        {"action": "FailJob", "onExitCodes": {"values": [75]}},
-    ]
-    return {
-        "metadata": {"name": NAME, "labels": labels or {}},
-        "spec": {"completions": 1, "podFailurePolicy": {"rules": rules}, **spec},
-        "status": {"conditions": list(conditions)},
-    }
-
-
-def condition(kind: str, reason: str = "", message: str = "", *, status: str = "True") -> Thing:
-    return {"type": kind, "status": status, "reason": reason, "message": message}
-
-
-def a_pod(phase: str, *conditions: Thing, uid: str = "a", **more: Any) -> Thing:
-    """Return a pod that asks for one GPU; `more`: state, gone, index, at, status, title."""
-    notes = {"bearloop.io/title": more.get("title", "run 3"), "bearloop.io/project": "zoo"}
-    index = (
-        {"batch.kubernetes.io/job-completion-index": str(more["index"])}
-        if more.get("index") is not None
-        else {}
-    )
-    return {
-        "metadata": {
-            "name": f"{NAME}-{uid}",
-            "namespace": "woods",
-            "uid": uid,
-            "creationTimestamp": more.get("at", "2027-01-01T10:00:00Z"),
-            "annotations": {**notes, **index, **more.get("notes", {})},
-            **({"deletionTimestamp": "2027-01-01T11:00:00Z"} if more.get("gone") else {}),
-        },
-        "spec": {
-            **({"nodeName": "oak"} if more.get("placed", True) else {}),
-            "nodeSelector": more.get("selects", {}),
-            "containers": [
-                {
-                    "image": "registry/trainer:1",
-                    "resources": {
-                        "requests": {"cpu": "4", "memory": "8Gi", GPU: str(more.get("gpus", 1))},
-                        "limits": {"memory": "8Gi", GPU: str(more.get("gpus", 1))},
-                    },
-                }
-            ],
-        },
-        "status": {
-            "phase": phase,
-            "conditions": list(conditions),
-            "containerStatuses": [{"state": more.get("state", {})}],
-            **more.get("status", {}),
-        },
-    }
-
-
-def unscheduled(message: str, **more: Any) -> Thing:
-    said = condition("PodScheduled", "Unschedulable", message, status="False")
-    return a_pod("Pending", said, placed=False, **more)
-
-
-def waiting(reason: str, message: str = "") -> Thing:
-    return a_pod("Pending", state={"waiting": {"reason": reason, "message": message}})
-
-
-def terminated(code: int, reason: str = "Error", message: str = "", **more: Any) -> Thing:
-    ended = {"exitCode": code, "reason": reason, "message": message}
-    ended["finishedAt"] = more.pop("ended", "2027-01-01T10:30:00Z")
-    return a_pod("Failed", *more.pop("conditions", ()), state={"terminated": ended}, **more)
-
-
-def disruption(reason: str, message: str = "") -> Thing:
-    return condition("DisruptionTarget", reason, message)
-
-
-def a_node(gpus: int, cpu: str = "16", memory: str = "64Gi", **labels: str) -> Thing:
-    allocatable = {GPU: str(gpus), "cpu": cpu, "memory": memory}
-    return {"metadata": {"labels": labels}, "status": {"allocatable": allocatable}}
-
-
-def user(number: int, gpus: int = 1, **more: Any) -> Thing:
-    return a_pod("Running", uid=f"u{number}", title=f"run {number}", gpus=gpus, **more)
-
-
-def looked(job: Thing | None, *pods: Thing, **around: Any) -> SeenJob:
-    seen = see(NAME, job, pods, around=Around(GPU, **around))
-    assert seen is not None
-    return seen
-
-
-NO_GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are …"
+from tests.api.cluster.pods import (
+    GPU,
+    NAME,
+    NO_GPU,
+    Thing,
+    a_job,
+    a_node,
+    a_pod,
+    condition,
+    disruption,
+    looked,
+    terminated,
+    unscheduled,
+    user,
+    waiting,
+)
 
 
 @pytest.mark.parametrize(
@@ -299,11 +218,33 @@ def test_a_job_whose_pods_are_gone_says_so() -> None:
     assert seen == SeenJob(NAME, Phase.failed, None, None, reason)
 
 
-def test_a_deadline_is_told_whatever_its_pod_answered() -> None:
-    job = a_job(condition("Failed", "DeadlineExceeded"), activeDeadlineSeconds=7200)
-    seen = looked(job, terminated(75))
+def overdue(code: int, **more: Any) -> Thing:
+    """A pod that was ended two hours after it had a node, and answered so."""
+    pod = terminated(code, status={"reason": "DeadlineExceeded"}, **more)
+    pod["spec"]["activeDeadlineSeconds"] = 7200
+    return pod
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        (a_job(FAILED), overdue(137)),
+        (a_job(condition("Failed", "PodFailurePolicy", "rule at index 2")), overdue(75)),
+        # One that had reached a checkpoint was replaced before anybody looked.
+        (a_job(), overdue(75), a_pod("Running", uid="b", at="2027-01-01T12:00:00Z")),
+        (a_job(), overdue(75), unscheduled(NO_GPU, uid="b", at="2027-01-01T12:00:00Z")),
+    ],
+)
+def test_a_deadline_is_told_whatever_its_pod_answered(left: tuple[Thing, ...]) -> None:
+    job, *pods = left
     reason = "it took longer than its deadline of 2:00:00"
-    assert seen == SeenJob(NAME, Phase.failed, None, "a", reason, overdue=True)
+    assert looked(job, *pods) == SeenJob(NAME, Phase.failed, None, "a", reason, overdue=True)
+
+
+def test_a_run_that_waits_longer_than_its_deadline_waits_on() -> None:
+    pod = unscheduled(NO_GPU, at="2020-01-01T10:00:00Z")
+    pod["spec"]["activeDeadlineSeconds"] = 60
+    assert looked(a_job(), pod, nodes=[a_node(1)]).phase is Phase.pending
 
 
 @pytest.mark.parametrize(
@@ -362,14 +303,6 @@ def test_the_newest_pod_is_the_attempt_and_older_ones_count_no_more() -> None:
     assert seen == SeenJob(NAME, Phase.running, None, "new")
     crashed = terminated(1, uid="new")
     assert looked(a_job(FAILED), crashed, old).exit_code == 1
-
-
-def test_it_runs_and_says_what_the_next_of_its_pods_waits_for() -> None:
-    pods = [a_pod("Running", index=0), unscheduled(NO_GPU, uid="b", index=1)]
-    seen = looked(a_job(completions=2), *pods, nodes=[a_node(1)], others=pods)
-    assert (seen.phase, seen.attempt) == (Phase.running, "a")
-    reason = "1 of 2 pods run, the next one waits for 1 GPU: 1 of 1 in use by run 3"
-    assert seen.reason == reason
 
 
 def test_a_suspended_job_waits_in_its_queue_and_never_failed() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from api.cluster.kubernetes import is_lost_log
-from api.cluster.waiting_reasons import quantity
+from api.cluster.quantities import quantity
 
 
 @pytest.mark.parametrize(

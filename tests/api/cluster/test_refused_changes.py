@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -11,19 +10,12 @@ from api.cluster.kubernetes import ClusterError, KubernetesApi
 from api.cluster.kubernetes_servers import KubernetesServers
 from api.cluster.protocol import DeploymentRequest, SeenDeployment
 from api.cluster.server_objects import object_name
-from tests.api.cluster.api_server import NAMESPACE, ApiServer, api_server
+from tests.api.cluster.api_server import NAMESPACE, ApiServer
 from tests.api.cluster.kubernetes_rules import rules
 
 ASKED = DeploymentRequest(name="bears-3", digest="first", environment={}, token_hashes=("ab",))
 BIGGER = replace(ASKED, memory="64Gi")
 NAME = object_name("forest", "bears-3")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[ApiServer, str]]:
-    with api_server(tmp_path) as running:
-        running[0].put("configmaps", {"metadata": {"name": "forest-owner", "uid": "u"}})
-        yield running
 
 
 @pytest.fixture

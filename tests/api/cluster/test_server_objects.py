@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from api.cluster.kubernetes_rules import KubernetesRules
 from api.cluster.protocol import DeploymentRequest
@@ -39,9 +40,9 @@ PRIVATE = replace(
 
 
 def objects(
-    request: DeploymentRequest, asked: KubernetesRules | None = None, *, owner: str | None = "uid-1"
+    request: DeploymentRequest, asked: KubernetesRules | None = None
 ) -> dict[str, dict[str, Any]]:
-    place = Place(asked or rules(), command=("python", "-m", "inference"), owner=owner)
+    place = Place(asked or rules(), command=("python", "-m", "inference"), owner="uid-1")
     return {thing["kind"]: thing for thing in server_objects(request, place)}
 
 
@@ -106,9 +107,33 @@ def test_the_operator_sizes_servers_that_say_nothing() -> None:
     }
 
 
-def test_without_an_owner_endpoints_outlive_the_release() -> None:
-    for thing in objects(PRIVATE, owner=None).values():
+@pytest.mark.parametrize(("after", "allowed"), [("PT1H", True), ("PT1H1S", False), ("P1D", False)])
+def test_servers_are_kept_for_no_longer_than_kubernetes_allows(after: str, allowed: bool) -> None:
+    if allowed:
+        assert rules(scale_in_after=after).inference.scale_in_after == timedelta(hours=1)
+        return
+    with pytest.raises(ValidationError, match="scale_in_after"):
+        rules(scale_in_after=after)
+
+
+def test_endpoints_that_outlive_the_release_go_with_nobody_and_say_whose_they_were() -> None:
+    outliving = rules().model_copy(update={"endpoints_outlive": True})
+    for thing in objects(PRIVATE, outliving).values():
         assert thing["metadata"]["ownerReferences"] == []
+        assert thing["metadata"]["labels"]["bearloop.io/owner"] == "uid-1"
+
+
+def test_servers_trust_whom_the_operator_says() -> None:
+    plain, told = (
+        objects(PUBLIC, asked)["Deployment"]["spec"]["template"]["spec"]
+        for asked in (rules(), rules(ca_bundle="company-ca"))
+    )
+    assert "ca-bundle" not in str(plain)
+    (container,) = told["containers"]
+    assert {"name": "SSL_CERT_FILE", "value": "/etc/bearloop-ca/ca.crt"} in container["env"]
+    mount = {"name": "ca-bundle", "mountPath": "/etc/bearloop-ca", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert {"name": "ca-bundle", "configMap": {"name": "company-ca"}} in told["volumes"]
 
 
 def test_the_operator_places_servers() -> None:

@@ -202,9 +202,12 @@ def test_tokens_lie_in_a_file_of_the_owner_and_change_without_a_restart(
 
 def test_undeployed_it_is_gone(cluster: ProcessCluster, work: Path) -> None:
     cluster.undeploy("never")
+    assert cluster.deployments() == []
     cluster.deploy(request())
+    assert machine(work).deployments() == ["bears"]
     await_ready(cluster)
     cluster.undeploy("bears")
+    assert cluster.deployments() == []
     assert cluster.deployment("bears") is None
     until(lambda: not list(sessions_below(work)))
     until(lambda: cluster.deployment("bears") is None and not (work / "deployments/bears").exists())
