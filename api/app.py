@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from threading import Event
 
 from fastapi import APIRouter, FastAPI
 
@@ -10,8 +11,10 @@ from api import errors, idempotency
 from api.database import Database
 from api.datasets.routes import router as datasets
 from api.evaluation.routes import router as evaluation
+from api.health import Looks
 from api.health import router as health
 from api.imports.routes import router as imports
+from api.leaving import LeavingMiddleware
 from api.metrics import CountingMiddleware, Metrics
 from api.openapi import DescribedApi, operation_id
 from api.projects.routes import router as projects
@@ -39,9 +42,12 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.settings = settings
-        app.state.database = database or Database(settings.database_url)
+        app.state.database = database or Database(
+            settings.database_url, connections=settings.database_connections
+        )
         app.state.store = store or open_store(settings.store_url)
         app.state.mlflow = open_mlflow(settings)
+        app.state.looks = Looks(app.state, store=app.state.store.hasty())
         yield
         app.state.mlflow.close()
         app.state.database.close()
@@ -60,6 +66,8 @@ def create_app(
     app.include_router(health)
     app.state.metrics = Metrics()
     app.add_middleware(CountingMiddleware, metrics=app.state.metrics)
+    app.state.leaving = Event()
+    app.add_middleware(LeavingMiddleware, leaving=app.state.leaving)
     return app
 
 

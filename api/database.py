@@ -15,6 +15,8 @@ log = logging.getLogger("database")
 
 PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 20_000, "keepalives_idle": 30}
 """Seconds, milliseconds, seconds: a server that is gone without a word is missed in time."""
+CONNECTIONS = 10
+"""Of each process: six pods of the API, the worker and MLflow fit into PostgreSQL's usual 100."""
 REFUSALS = (
     ("password authentication failed", "refuses the role's password"),
     ("no password supplied", "asks for a password, and none is set"),
@@ -30,11 +32,12 @@ REFUSALS = (
 class Database:
     """PostgreSQL as the program's role; that role can neither change nor delete the record."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, connections: int = CONNECTIONS) -> None:
+        """Open no more than so many connections; who comes when all are taken waits for one."""
         self.engine = create_engine(
             url,
-            pool_size=10,
-            max_overflow=20,
+            pool_size=connections,
+            max_overflow=0,
             pool_pre_ping=True,
             # What the address itself says goes first.
             connect_args={

@@ -130,7 +130,7 @@ def _malformed(_: Request, error: Exception) -> JSONResponse:
     entries = [
         {
             "field": ".".join(str(part) for part in entry["loc"]),
-            "detail": entry["msg"],
+            "detail": entry.get("ctx", {}).get("detail", entry["msg"]),
             "value": _short(entry.get("input")),
             "way_out": way_out(entry),
         }

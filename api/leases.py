@@ -1,14 +1,16 @@
 """Claims: one worker at a time works on a row, and a stalled one's result is dropped."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, case, func, select, update
 from sqlalchemy.orm import Session
 
 from api.tables import Endpoint, Job, Promotion
 
 Claimable = TypeVar("Claimable", Job, Endpoint, Promotion)
+AHEAD = timedelta(hours=1)
+"""More than anything due has waited."""
 
 
 def claim(
@@ -39,6 +41,11 @@ def claim(
     return row
 
 
+def at_once() -> ColumnElement[datetime]:
+    """Return the time at which a row of which something is known is due: before all the others."""
+    return func.now() - AHEAD
+
+
 def apply(
     session: Session,
     row: Claimable,
@@ -46,8 +53,12 @@ def apply(
     changes: dict[str, Any],
     due_in: timedelta = timedelta(0),
 ) -> bool:
-    """Write the changes and give the row back; a void claim writes nothing and gives False."""
+    """Write the changes and give the row back; a void claim writes nothing and gives False.
+
+    Whoever made it due while it was claimed is heard: what the step saw may be older than that.
+    """
     table = type(row)
+    woken = table.due_at != row.due_at
     written = session.execute(
         update(table)
         .where(table.id == row.id, table.epoch == row.epoch)
@@ -55,7 +66,7 @@ def apply(
             **changes,
             lease_owner=None,
             lease_until=None,
-            due_at=func.now() + due_in,
+            due_at=case((woken, table.due_at), else_=func.now() + due_in),
         )
         .returning(table.id)
         .execution_options(synchronize_session=False)

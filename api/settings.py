@@ -8,6 +8,8 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from api.database import CONNECTIONS
+
 
 class Settings(BaseSettings):
     """The control plane's settings."""
@@ -21,12 +23,16 @@ class Settings(BaseSettings):
 
     database_url: str
     """PostgreSQL as the program's role, `postgresql+psycopg://…`."""
+    database_connections: int = Field(CONNECTIONS, ge=2)
+    """Connections to the database that one process opens at most; requests wait for a free one."""
     store_url: str
     """`file:///folder` or `s3://bucket/prefix`."""
     tracking_url: str
     """MLflow's server as jobs and the worker reach it, `http://…`."""
     tracking_pages: str | None = None
     """Where people find MLflow's pages, e.g. the API's own `/mlflow`; None: at `tracking_url`."""
+    public_url: str | None = None
+    """The API's address in the world; where it is https, the pages' cookie is for https alone."""
     mlflow_username: str | None = Field(None, validation_alias="MLFLOW_TRACKING_USERNAME")
     """For a server with a sign-in of its own, as MLflow's client reads it; so are the next two."""
     mlflow_password: str | None = Field(None, validation_alias="MLFLOW_TRACKING_PASSWORD")

@@ -43,21 +43,31 @@ class TrackingServer:
         """Take the address; nothing is asked before the first call."""
         self.url = url
         self._opened: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+        """Name -> id of those that were seen."""
+
+    def open(self) -> None:
+        """Load MLflow's client; it takes a second, which the first call takes otherwise."""
+        _ = self._client
 
     def ensure_run(
-        self, experiment: str, job: str, *, name: str, tags: Mapping[str, str]
+        self,
+        experiment: str,
+        job: str,
+        *,
+        name: str,
+        tags: Mapping[str, str],
+        first: bool = False,
     ) -> TrackedRun:
-        """Return the job's run in the project's experiment; make it when there is none."""
+        """Return the job's run in the project's experiment; make it when there is none.
+
+        `first`: nobody is known to have asked before, so that looking for it can wait.
+        """
         with self._asking(f"make the run of job {job}"):
             experiment_id = self._experiment(experiment)
-            found = self._run_of(experiment_id, job)
+            found = None if first else self._run_of(experiment_id, job)
             if found is None:
-                given = {**tags, JOB: job}
-                self._client.create_run(experiment_id, run_name=name, tags=given)
-                # Asked again: of two workers that made one at once, both take the older.
-                found = self._run_of(experiment_id, job)
-            if found is None:
-                raise TrackingError(f"MLflow at {self.url} forgot the run of job {job} at once")
+                found = self._create_run(experiment, job, name=name, tags=tags)
             return TrackedRun(found, experiment_id)
 
     def end_run(self, run_id: str, status: EndStatus) -> None:
@@ -99,7 +109,26 @@ class TrackingServer:
             self._opened = MlflowClient(tracking_uri=self.url, registry_uri=self.url)
         return self._opened
 
+    def _create_run(self, experiment: str, job: str, *, name: str, tags: Mapping[str, str]) -> str:
+        # Whoever deleted the experiment meanwhile is told so by the next try.
+        experiment_id = self._experiments.pop(experiment)
+        given = {**tags, JOB: job}
+        made = self._client.create_run(experiment_id, run_name=name, tags=given).info.run_id
+        self._experiments[experiment] = experiment_id
+        # Of all that workers made, at once or before they were killed, each takes the oldest.
+        oldest = self._run_of(experiment_id, job)
+        if oldest is None:
+            raise TrackingError(f"MLflow at {self.url} forgot the run of job {job} at once")
+        if oldest != made:
+            self._client.delete_run(made)
+        return oldest
+
     def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = self._make_experiment(name)
+        return self._experiments[name]
+
+    def _make_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bearloop.contract.clashes import CLASH
+
 BOUNDS: Final = {
     "greater_than": ("gt", "give a number above {}"),
     "greater_than_equal": ("ge", "give {} or more"),
@@ -27,6 +29,7 @@ OTHERS: Final = {
 KINDS: Final = {
     "int": "a whole number",
     "float": "a number",
+    "time_delta": "a duration such as PT10M",
     "string": "a text",
     "bool": "true or false",
     "list": "a list",
@@ -40,6 +43,8 @@ KINDS: Final = {
 def way_out(error: Mapping[str, Any]) -> str:
     """Say what to send instead, from an entry of pydantic's `errors()`."""
     kind, told = str(error["type"]), error.get("ctx", {})
+    if kind == CLASH:
+        return str(told["way_out"])
     if kind in BOUNDS:
         name, says = BOUNDS[kind]
         return says.format(told.get(name, "what the description asks for"))

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy.exc import OperationalError
 
+from api.bell import Bell
 from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import Cluster
 from api.database import Database
@@ -29,6 +30,7 @@ from api.jobs.reconcile import (
     remove_strays,
 )
 from api.promotion import reconcile as promotion
+from api.promotion import strays
 from api.runs.kind import RunKind
 from api.settings import Settings, inherited_environment, limit_mlflow, settings
 from api.tracking import TrackingServer
@@ -56,7 +58,8 @@ class Worker:
             jobs_due = self._safely(self._step_job)
             endpoints_due = self._safely(self._step_endpoint)
             if time.monotonic() >= next_sweep:
-                self._safely(self._sweep)
+                self._safely(self._sweep_jobs)
+                self._safely(self._sweep_deployments)
                 next_sweep = time.monotonic() + self.place.settings.sweep.total_seconds()
             if not (jobs_due or endpoints_due or self.ending.is_set()):
                 self.place.cluster.wait(self.place.settings.poll)
@@ -87,9 +90,14 @@ class Worker:
             place.database, place.cluster, place.store, settings=place.settings, owner=place.owner
         )
 
-    def _sweep(self) -> bool:
+    def _sweep_jobs(self) -> bool:
         for name in remove_strays(self.place):
             log.warning("removed %s, which had no right to be there", name)
+        return True
+
+    def _sweep_deployments(self) -> bool:
+        for name in strays.remove_strays(self.place.database, self.place.cluster):
+            log.warning("removed the servers of %s, which had no right to be there", name)
         return True
 
     def _safely(self, step: Callable[[], bool]) -> bool:
@@ -122,7 +130,10 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     log.info("%s works", place.owner)
+    bell = Bell(place.database, cluster.wake)
+    bell.begin()
     Worker(place, ending).work()
+    bell.end()
     place.database.close()
     log.info("%s ended", place.owner)
 
@@ -138,8 +149,11 @@ def build_cluster(given: Settings) -> Cluster:
 
 def build_workplace(given: Settings, cluster: Cluster) -> Workplace:
     """Wire the steps on jobs."""
-    database, store = Database(given.database_url), open_store(given.store_url)
+    database = Database(given.database_url, connections=given.database_connections)
+    store = open_store(given.store_url)
     tracking = TrackingServer(given.tracking_url)
+    if given.cluster == "kubernetes":
+        tracking.open()  # who works for long should not let the first run wait
     # Processes of one machine would only share the same cores.
     most = 1 if given.cluster == "processes" else given.import_shards
     sharing = Sharing(most, given.sources_per_shard)

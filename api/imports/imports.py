@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from api import audit
+from api import audit, leases
 from api.access import Caller
+from api.bell import ring
 from api.dataset import find_dataset
 from api.errors import ConflictError, NotFoundError
 from api.imports.plan import Terms, plan, worth_retrying
@@ -141,7 +142,7 @@ def cancel_import(session: Session, caller: Caller, dataset: str, *, number: int
     asked = session.scalar(
         update(Job)
         .where(Job.id == found.job.id, Job.state.not_in(FINISHED))
-        .values(cancel_asked=True, due_at=func.now())
+        .values(cancel_asked=True, due_at=leases.at_once())
         .returning(Job.id)
     )
     if asked is None:
@@ -151,6 +152,7 @@ def cancel_import(session: Session, caller: Caller, dataset: str, *, number: int
             value=str(found.job.state),
             way_out="nothing is left to cancel; its images can be removed one by one",
         )
+    ring(session)
     audit.record(session, caller, "import.cancel", target=_path(caller, dataset, number))
     session.refresh(found.job)
     return _view(session, found)

@@ -1,6 +1,6 @@
 """An import's ledger becomes rows: images, classes, claims, splits, and the ledger itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from sqlalchemy import TextClause, select, text, update
@@ -16,7 +16,7 @@ from api.stores import below_project
 from api.tables import Import, Job, JobState
 from bearloop.contract.imports import ImportOutput, ImportSpec, LedgerLine
 from bearloop.contract.runs import RunOutput
-from bearloop.ledger_file import read_ledger
+from bearloop.ledger_file import BATCH, ledger_batches
 from bearloop.store import Store
 
 COLUMNS: Final = tuple(LedgerLine.model_fields)
@@ -38,6 +38,19 @@ ADD_IMAGES = text(
            cast(:project_id as bigint), sha256, bytes, width, height, format, perceptual_hash
     from ledger where status = 'stored' order by sha256, position
     on conflict do nothing
+    """
+)
+CLASSES = text(
+    """
+    select distinct class_name from ledger
+    where status <> 'refused' and sha256 <> '' and class_name <> ''
+    """
+)
+CLAIMS = text(
+    """
+    select sha256, class_name from ledger
+    where status <> 'refused' and sha256 <> '' and class_name <> ''
+    group by sha256, class_name order by min(position)
     """
 )
 GIVE_SPLITS = text(
@@ -66,6 +79,7 @@ ADD_SOURCES = text(
          and dataset_image.sha256 = ledger.sha256 and status <> 'refused'
     """
 )
+COUNT_LINES = text("select status, count(*) as lines from ledger group by status")
 COUNT_CONFLICTS = text(
     """
     select count(distinct sha256) from ledger join dataset_image using (sha256)
@@ -93,79 +107,72 @@ class ImportKind:
         sources = count_sources(spec, below_project(self._store, job.project_id), most=most)
         return spec.model_copy(update={"shards": self._sharing.shards(sources)})
 
-    def load(self, job: Job, output: ImportOutput | RunOutput) -> list[LedgerLine]:
+    def load(self, job: Job, output: ImportOutput | RunOutput) -> bytes:
+        """Read the ledger's file, far smaller than its lines are in memory."""
         assert isinstance(output, ImportOutput)
-        return read_ledger(below_project(self._store, job.project_id).get(output.ledger_key))
+        return below_project(self._store, job.project_id).get(output.ledger_key)
 
     def ingest(self, session: Session, job: Job, loaded: Any) -> None:
         made = session.scalars(select(Import).where(Import.job_id == job.id)).one()
-        ingest_ledger(session, made, project_id=job.project_id, lines=loaded)
+        ingest_ledger(session, made, project_id=job.project_id, ledger=loaded)
 
     def settle(self, job: Job, state: JobState) -> None:
         """Nothing outside the database waits for an import."""
 
 
-def ingest_ledger(
-    session: Session, made: Import, *, project_id: int, lines: list[LedgerLine]
-) -> None:
-    """Turn the ledger into rows, all in this transaction; the images lie in the store already.
+def ingest_ledger(session: Session, made: Import, *, project_id: int, ledger: bytes) -> None:
+    """Turn the ledger's file into rows, all in this transaction; the images are stored already.
 
     Every claim is kept, once per image and class: bytes that are claimed for two classes become
     a conflict. Of two splits for one image the first stays; the ledger says where another was
-    asked for.
+    asked for. Lines are held by the batch, however long the ledger is.
     """
     lock_labels(session, made.dataset_id)
     scope = {"project_id": project_id, "dataset_id": made.dataset_id, "import_id": made.id}
     session.execute(CREATE_LEDGER)
-    copy_rows(session, "ledger", COLUMNS, rows=map(_values, lines))
+    copy_rows(session, "ledger", COLUMNS, rows=_rows(ledger))
     session.execute(DESCRIBE_LEDGER)
     _execute(session, ADD_IMAGES, scope)
-    _claim(session, made, lines)
+    _claim(session, made)
     _execute(session, GIVE_SPLITS, scope)
     _execute(session, ADD_SOURCES, scope)
-    conflicts = session.scalar(COUNT_CONFLICTS, {"dataset_id": made.dataset_id})
-    _count(session, made, lines, conflicts=conflicts or 0)
+    _count(session, made)
     session.execute(text("drop table ledger"))
 
 
-def _values(line: LedgerLine) -> tuple[object, ...]:
-    return tuple(getattr(line, name) for name in COLUMNS)
+def _rows(ledger: bytes) -> Iterator[Sequence[object]]:
+    for batch in ledger_batches(ledger):
+        for line in batch:
+            yield [getattr(line, name) for name in COLUMNS]
 
 
 def _execute(session: Session, statement: TextClause, scope: dict[str, int]) -> None:
     session.execute(statement, {name: scope[name] for name in statement.compile().params})
 
 
-def _claim(session: Session, made: Import, lines: list[LedgerLine]) -> None:
-    claimed = dict.fromkeys(_claims(lines))
-    ids = ensure_classes(session, made.dataset_id, {name for _, name in claimed})
+def _claim(session: Session, made: Import) -> None:
+    ids = ensure_classes(session, made.dataset_id, set(session.scalars(CLASSES)))
+    # Fetched as the events are written: the driver would hold the whole answer otherwise.
+    claims = session.execute(CLAIMS, execution_options={"yield_per": BATCH})
     append_events(
         session,
         made.dataset_id,
-        (NewEvent(sha256, "claim", ids[name]) for sha256, name in claimed),
+        (NewEvent(sha256, "claim", ids[name]) for sha256, name in claims),
         actor=made.created_by,
         origin=f"import {made.number}",
     )
 
 
-def _claims(lines: list[LedgerLine]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        if line.status != "refused" and line.sha256 and line.class_name:
-            yield line.sha256, line.class_name
-
-
-def _count(session: Session, made: Import, lines: list[LedgerLine], *, conflicts: int) -> None:
-    counts = {
-        status: sum(line.status == status for line in lines)
-        for status in ("stored", "duplicate", "refused")
-    }
+def _count(session: Session, made: Import) -> None:
+    counts = {row.status: row.lines for row in session.execute(COUNT_LINES)}
+    conflicts = session.scalar(COUNT_CONFLICTS, {"dataset_id": made.dataset_id})
     session.execute(
         update(Import)
         .where(Import.id == made.id)
         .values(
-            stored=counts["stored"],
-            duplicates=counts["duplicate"],
-            refused=counts["refused"],
-            conflicts=conflicts,
+            stored=counts.get("stored", 0),
+            duplicates=counts.get("duplicate", 0),
+            refused=counts.get("refused", 0),
+            conflicts=conflicts or 0,
         )
     )

@@ -4,6 +4,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
+from api.bell import ring
 from api.jobs.resources import Resources
 from api.tables import Job
 from bearloop.contract.imports import ImportSpec
@@ -33,4 +34,5 @@ def queue_job(
     )
     session.add(job)
     session.flush()
+    ring(session)
     return job

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select, update
 
 from api import leases
-from api.cluster.protocol import Cluster, Phase, SeenJob
+from api.cluster.protocol import Cluster, InvalidLaunchError, Phase, SeenJob
 from api.database import Database
 from api.jobs import decide as rules
 from api.jobs import turns
@@ -27,6 +27,9 @@ from bearloop.contract.jobs import Result
 from bearloop.contract.runs import RunSpec
 from bearloop.store import Store
 
+WAITS_ON = 10
+"""A job that waits, for the same as at the last look, is looked at every so many polls only: it is
+made due when the cluster is heard to change it, and many that wait leave the others their turn."""
 LONGEST_PAUSE = timedelta(minutes=5)
 """Between a crash, or a step that failed, and the next try."""
 
@@ -62,14 +65,13 @@ def reconcile_job(place: Workplace, job: Job) -> None:
     seen = place.cluster.job(_name(job)) if job.launch else None
     # The cluster first: an attempt that had ended by then had left its result before.
     view = view_of(job)
-    ends = view.state.is_terminal or view.cancel_asked
-    result = None if ends else _mailbox(place, job).result()
+    result = _mailbox(place, job).result() if _may_have_result(view, seen) else None
     decision = rules.decide(view, seen, result, max_crashes=place.settings.max_crashes)
     _apply(place, job, decision=decision, seen=seen)
 
 
 def make_due(place: Workplace) -> None:
-    """Let the jobs that the cluster was heard to change be looked at now."""
+    """Let the jobs that the cluster was heard to change be looked at now, before all others."""
     names = place.cluster.changed()
     ids = {UUID(rules.read_job_name(name)[0]) for name in names if rules.is_job_name(name)}
     if not ids:
@@ -78,15 +80,13 @@ def make_due(place: Workplace) -> None:
     waits_for_a_look = Job.finished_at.is_(None) & (Job.state != JobState.queued)
     with place.database.transaction() as session:
         session.execute(
-            update(Job)
-            .where(Job.id.in_(ids), waits_for_a_look, Job.due_at > func.now())
-            .values(due_at=func.now())
+            update(Job).where(Job.id.in_(ids), waits_for_a_look).values(due_at=leases.at_once())
         )
 
 
 def give_back(place: Workplace, job: Job, reason: str) -> None:
     """Give up a step that failed: the job waits a little, and says why."""
-    pause = min(place.settings.poll * 10, LONGEST_PAUSE)
+    pause = min(place.settings.poll * WAITS_ON, LONGEST_PAUSE)
     changes = {} if JobState(job.state).is_terminal else {"reason": reason}
     _give(place, job, changes=changes, due_in=pause)
 
@@ -118,6 +118,13 @@ def view_of(job: Job) -> rules.JobView:
         attempt=job.attempt,
         cancel_asked=job.cancel_asked,
     )
+
+
+def _may_have_result(job: rules.JobView, seen: SeenJob | None) -> bool:
+    if job.state.is_terminal or job.cancel_asked:
+        return False
+    waits = seen is not None and seen.phase is Phase.pending and job.attempt is None
+    return job.launch > 0 and not waits
 
 
 def _apply(place: Workplace, job: Job, *, decision: rules.Decision, seen: SeenJob | None) -> None:
@@ -164,8 +171,12 @@ def _write_down(place: Workplace, job: Job, decision: rules.Wait, *, seen: SeenJ
         changes["progress"] = said
         _keep_log(place, job)
     waits = seen is not None and seen.phase is Phase.pending
-    due_in = place.settings.poll * (2 if waits else 1)
+    due_in = _while_waiting(place, job, decision.reason) if waits else place.settings.poll
     _move(place, job, decision.state, due_in=due_in, **changes)
+
+
+def _while_waiting(place: Workplace, job: Job, reason: str | None) -> timedelta:
+    return place.settings.poll * (WAITS_ON if reason == job.reason else 2)
 
 
 def _launch(place: Workplace, job: Job, number: int) -> None:
@@ -178,7 +189,8 @@ def _launch(place: Workplace, job: Job, number: int) -> None:
     with place.database.transaction() as session:
         waits = turns.why_not_yet(session, job) if job.state == JobState.queued else None
         if waits is not None:
-            leases.apply(session, job, changes={"reason": waits}, due_in=place.settings.poll * 2)
+            due_in = _while_waiting(place, job, waits)
+            leases.apply(session, job, changes={"reason": waits}, due_in=due_in)
             return
         if not leases.keep(session, job, changes=changes, lease=lease):
             return
@@ -193,9 +205,12 @@ def _launch(place: Workplace, job: Job, number: int) -> None:
             return
         queue = session.scalar(select(Project.queue).where(Project.id == job.project_id))
     told = _told(place, job, spec)
-    place.cluster.launch(
-        request_of(job, spec, number=number, program=kind.program, told=told, queue=queue)
-    )
+    request = request_of(job, spec, number=number, program=kind.program, told=told, queue=queue)
+    try:
+        place.cluster.launch(request)
+    except InvalidLaunchError as error:
+        _move(place, job, JobState.failed, reason=str(error))
+        return
     _give(place, job)
 
 

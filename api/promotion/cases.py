@@ -73,11 +73,7 @@ def claim_case(session: Session, *, owner: str, settings: Settings) -> Case | No
 def apply_outcome(session: Session, case: Case, outcome: Outcome) -> bool:
     """Write the outcome and give the endpoint back; False, and nothing, when the claim is void."""
     endpoint = case.endpoint
-    due = select(Endpoint.due_at).where(Endpoint.id == endpoint.id).with_for_update()
-    # Somebody asked for something while the step worked: look again at once.
-    woken = session.scalar(due) != endpoint.due_at
-    due_in = timedelta(0) if woken else outcome.due_in
-    if not leases.apply(session, endpoint, changes=outcome.endpoint, due_in=due_in):
+    if not leases.apply(session, endpoint, changes=outcome.endpoint, due_in=outcome.due_in):
         return False
     if case.unfinished is not None and outcome.promotion:
         if outcome.promotion.get("state") == PromotionState.live:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from api import audit
 from api.access import Caller
+from api.bell import ring
 from api.errors import ApiError, ConflictError, NotFoundError
 from api.paging import Page, after_text, make_page
 from api.promotion.gates import Gate, with_parity
@@ -140,15 +141,16 @@ def delete_endpoint(session: Session, caller: Caller, name: str) -> None:
     """Have the endpoint removed with its servers, tokens and promotions; the record stays."""
     endpoint = find_endpoint(session, caller, name, lock=True)
     endpoint.deleted_at = func.now()
-    wake(endpoint)
+    wake(session, endpoint)
     audit.record(
         session, caller, "endpoint.delete", target=_path(endpoint), bundle=endpoint.bundle_digest
     )
 
 
-def wake(endpoint: Endpoint) -> None:
+def wake(session: Session, endpoint: Endpoint) -> None:
     """Have the worker look at the endpoint now."""
     endpoint.due_at = func.now()
+    ring(session)
 
 
 def entity_tag(endpoint: Endpoint) -> str:
@@ -189,7 +191,7 @@ def _resize(session: Session, caller: Caller, endpoint: Endpoint, *, sent: dict[
     before = _size_of(endpoint).model_dump(include=set(sent))
     for field, value in sent.items():
         setattr(endpoint, field, value)
-    wake(endpoint)
+    wake(session, endpoint)
     told = {"before": before, "after": sent}
     audit.record(session, caller, "endpoint.resize", target=_path(endpoint), **told)
 

@@ -204,7 +204,7 @@ def _start(
     promotion.probe_token = new_token()
     session.add(promotion)
     session.flush()
-    wake(endpoint)
+    wake(session, endpoint)
     shown = find_promotion(session, caller, endpoint.name, number=promotion.number)
     target = f"endpoints/{endpoint.name}/promotions/{promotion.number}"
     audit.record(session, caller, action, target=target, run=shown.run, bundle=shown.bundle)

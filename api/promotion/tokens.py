@@ -35,7 +35,7 @@ def create_token(
     session.add(token)
     session.flush()
     session.refresh(token)
-    wake(owner)
+    wake(session, owner)
     _record(session, caller, "endpoint_token.create", endpoint=endpoint, token=token)
     return MadeEndpointToken(**_view(token).model_dump(), secret=secret)
 
@@ -67,7 +67,7 @@ def revoke_token(session: Session, caller: Caller, endpoint: str, *, token_id: i
     if token.revoked_at is not None:
         return
     token.revoked_at = func.now()
-    wake(owner)
+    wake(session, owner)
     _record(session, caller, "endpoint_token.revoke", endpoint=endpoint, token=token)
 
 

@@ -138,7 +138,7 @@ def sign_in(request: Request, session: Db, *, form: Annotated[SignInForm, Form()
         token,
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=_over_https(request),
         path="/",
     )
     return answer
@@ -298,6 +298,12 @@ def _inside(request: Request, to: str) -> str:
     ours = (f"{root}/", f"{root.removesuffix('/review')}/mlflow/")
     inside = to.startswith(ours) and "\\" not in to and not urlsplit(to).netloc
     return quote(to) if inside else f"{root}/"
+
+
+def _over_https(request: Request) -> bool:
+    # Who ends TLS before us may not be trusted to say so: then the public address tells.
+    public = request.app.state.settings.public_url or ""
+    return request.url.scheme == "https" or public.startswith("https://")
 
 
 def _root(request: Request) -> str:

@@ -1,13 +1,13 @@
-"""A sheet of a dataset's pictures: as they are stored, or as a recipe's model is shown them."""
+"""A sheet of a dataset's pictures: as stored, or as a recipe or a run shows them to its model."""
 
 import hashlib
 import io
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple, cast
+from typing import Annotated, Final, Literal, NamedTuple, Self, cast
 
 from fastapi import Query
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
@@ -16,6 +16,7 @@ from api.classes import find_class
 from api.datasets.find import find_dataset
 from api.datasets.images import read_content, read_thumbnail
 from api.runs.recipe_store import find_recipe
+from api.runs.runs import UnknownRunError, find_run
 from api.tables import Class, Dataset, DatasetImage
 from bearloop.contract.recipes import CacheStage, Recipe
 from bearloop.preprocess import read_picture, to_pixels
@@ -27,10 +28,12 @@ TILE: Final = 192
 LINE: Final = 20
 GAP: Final = 4
 COLUMNS: Final = 6
+SEED: Final = 42
+"""Where nobody says another."""
 
 
 class SheetQuery(BaseModel):
-    """Which pictures, and whether as stored or as a recipe changes them."""
+    """Which pictures, and whether as stored or as a recipe or a run changes them."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     recipe: str | None = Field(
@@ -38,14 +41,30 @@ class SheetQuery(BaseModel):
         description="A recipe's name: the pictures after its training transforms. Absent: as "
         "they are stored.",
     )
-    seed: int = Field(
-        default=42, ge=0, le=2**31 - 1, description="Of the choice, and of the recipe's changes."
+    run: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="A run's number, in place of `recipe`: with the recipe that it was started "
+        "with, whatever was changed of the named one.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**31 - 1,
+        description="Of the choice, and of the recipe's changes. Absent: the run's, else 42.",
     )
     n: int = Field(default=24, ge=1, le=60, description="Most pictures.")
     class_name: str | None = Field(default=None, alias="class", description="Of this class only.")
     split: Literal["train", "valid", "test"] | None = Field(
         default=None, description="Of this split only."
     )
+
+    @model_validator(mode="after")
+    def _is_of_one_recipe(self) -> Self:
+        if self.recipe is not None and self.run is not None:
+            raise ValueError("recipe and run: a run has its own recipe, give one of them")
+        return self
 
 
 AskedSheet = Annotated[SheetQuery, Query()]
@@ -56,6 +75,14 @@ class _Tile(NamedTuple):
     title: str
 
 
+class _Way(NamedTuple):
+    """How the pictures are shown."""
+
+    recipe: Recipe | None
+    """Whose changes; None: as they are stored."""
+    seed: int
+
+
 Chosen = tuple[DatasetImage, str | None]
 
 
@@ -64,19 +91,38 @@ def draw_contact_sheet(
 ) -> bytes:
     """Return the sheet as PNG; equal questions to equal datasets give equal sheets."""
     found = find_dataset(session, caller, dataset)
-    recipe = None if asked.recipe is None else find_recipe(session, caller, asked.recipe)
-    chosen = _choose(session, found, asked)
-    if recipe is None:
+    way = _way(session, caller, asked, dataset=found)
+    chosen = _choose(session, found, asked, seed=way.seed)
+    if way.recipe is None:
         pictures = [_stored(image, store) for image, _ in chosen]
     else:
-        pictures = _changed(session, chosen, recipe=recipe, seed=asked.seed, store=store)
+        pictures = _changed(session, chosen, recipe=way.recipe, seed=way.seed, store=store)
     titles = [name or "(conflict)" for _, name in chosen]
     return _drawn([_Tile(*tile) for tile in zip(pictures, titles, strict=True)])
 
 
-def _choose(session: Session, dataset: Dataset, asked: SheetQuery) -> Sequence[Chosen]:
+def _way(session: Session, caller: Caller, asked: SheetQuery, *, dataset: Dataset) -> _Way:
+    recipe, seed = None, SEED
+    if asked.recipe is not None:
+        recipe = find_recipe(session, caller, asked.recipe)
+    if asked.run is not None:
+        parts = find_run(session, caller, asked.run)
+        if parts.dataset.id != dataset.id:
+            raise UnknownRunError(
+                f"run {asked.run} is of the dataset {parts.dataset.name}, not of {dataset.name}",
+                field="run",
+                value=asked.run,
+                way_out=f"GET …/datasets/{parts.dataset.name}/contact-sheet.png?run={asked.run}",
+            )
+        recipe, seed = parts.spec.recipe, parts.spec.seed
+    return _Way(recipe, seed if asked.seed is None else asked.seed)
+
+
+def _choose(
+    session: Session, dataset: Dataset, asked: SheetQuery, *, seed: int
+) -> Sequence[Chosen]:
     """Take what follows a place that the seed names in the order of sha256, which is random."""
-    start = hashlib.sha256(str(asked.seed).encode()).hexdigest()
+    start = hashlib.sha256(str(seed).encode()).hexdigest()
     query = _matching(session, dataset, asked).order_by(DatasetImage.sha256)
     after = session.execute(query.where(DatasetImage.sha256 >= start).limit(asked.n)).all()
     lacking = asked.n - len(after)

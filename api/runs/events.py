@@ -6,6 +6,7 @@ A stream holds neither a session nor a thread while it waits: each look takes on
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from threading import Event
 from time import monotonic
 
 from fastapi import FastAPI
@@ -36,8 +37,9 @@ class TooManyStreamsError(ApiError):
 class Streams:
     """The open streams of one API process; used in its event loop only."""
 
-    def __init__(self) -> None:
+    def __init__(self, leaving: Event) -> None:
         self.open = 0
+        self.leaving = leaving
 
     def check(self) -> None:
         """Refuse one more than the most."""
@@ -51,7 +53,7 @@ class Streams:
 def streams_of(app: FastAPI) -> Streams:
     """Return the app's own count."""
     if not hasattr(app.state, "streams"):
-        app.state.streams = Streams()
+        app.state.streams = Streams(app.state.leaving)
     streams: Streams = app.state.streams
     return streams
 
@@ -64,6 +66,8 @@ async def follow_run(
     streams.open += 1
     try:
         while monotonic() < deadline:
+            # Whoever listens asks again elsewhere: an API that is asked to end waits for uploads.
+            is_last = streams.leaving.is_set()
             view = await run_in_threadpool(_look, database, asking, number)
             shown = view.model_dump_json()
             if shown != last:
@@ -72,7 +76,7 @@ async def follow_run(
             elif monotonic() - said_at > SIGN_OF_LIFE.total_seconds():
                 yield ": nothing new\n\n"
                 said_at = monotonic()
-            if JobState(view.state).is_terminal:
+            if is_last or JobState(view.state).is_terminal:
                 return
             await asyncio.sleep(asking.settings.poll.total_seconds())
     finally:

@@ -37,6 +37,7 @@ class _About:
     number: int
     dataset: str
     version: int
+    created_by: str
     mlflow_run_id: str | None
 
 
@@ -53,7 +54,11 @@ class RunKind:
     def prepare(self, job: Job) -> RunSpec:
         spec, about = RunSpec.model_validate(job.spec), self._about(job)
         made = self._tracking.ensure_run(
-            spec.project, str(job.id), name=_name(spec, about), tags=_tags(spec, about)
+            spec.project,
+            str(job.id),
+            name=_name(spec, about),
+            tags=_tags(spec, about),
+            first=about.mlflow_run_id is None,
         )
         with self._database.transaction() as session:
             session.execute(
@@ -107,7 +112,7 @@ class RunKind:
     def _about(self, job: Job) -> _About:
         with self._database.transaction() as session:
             row = session.execute(
-                select(Run.number, Dataset.name, Version.number, Run.mlflow_run_id)
+                select(Run.number, Dataset.name, Version.number, Run.created_by, Run.mlflow_run_id)
                 .join(Version, Version.id == Run.version_id)
                 .join(Dataset, Dataset.id == Version.dataset_id)
                 .where(Run.job_id == job.id)
@@ -129,4 +134,8 @@ def _tags(spec: RunSpec, about: _About) -> dict[str, str]:
         "bearloop.version": spec.version_digest,
         "bearloop.recipe": spec.recipe.digest(),
         "bearloop.recipe_name": spec.recipe.name,
+        # What MLflow's own pages show as "Created by" and "Source".
+        "mlflow.user": about.created_by,
+        "mlflow.source.name": f"bearloop {spec.code_version}",
+        "mlflow.source.type": "JOB",
     }

@@ -110,10 +110,13 @@ PRECOMPUTE = Recipe(
 PROGRESSIVE_RESIZE = Recipe(
     name="progressive-resize",
     batch_size=32,
+    # The lesson's sizes; a run with another one leaves out those from it on.
+    preprocess=Preprocess(size=299),
     stages=(
         CacheStage(presize=460),
         *_at_size(64, epochs=(2, 2)),
         *_at_size(128, epochs=(1, 2)),
+        *_at_size(224, epochs=(1, 2)),
         *_at_size(None, epochs=(1, 2)),
         EvaluateStage(),
     ),

@@ -8,15 +8,9 @@ from api import audit
 from api.access import Caller
 from api.errors import ConflictError, NotFoundError, UnprocessableError
 from api.runs.named_recipes import NAMED
-from api.runs.recipes import (
-    BrokenRecipeError,
-    Changes,
-    changed,
-    check_whole,
-    stored_recipe,
-)
+from api.runs.recipe_faults import BrokenRecipeError, check_whole, stored_recipe
+from api.runs.recipes import Changes, changed
 from api.runs.schemas import RecipeView
-from api.runs.trainable import check_kind
 from api.tables import Recipe as RecipeRow
 from bearloop.contract.models import with_own_statistics
 from bearloop.contract.recipes import Recipe
@@ -64,7 +58,6 @@ def add_recipe(session: Session, caller: Caller, recipe: Recipe) -> RecipeView:
 
     What it does not say of how pixels are normalised is stored as its weights expect it.
     """
-    check_kind(recipe.weights)
     recipe = checked(with_own_statistics(recipe))
     if recipe.name in NAMED:
         raise _exists(recipe, "bearloop's own")
@@ -161,5 +154,5 @@ def _exists(recipe: Recipe, whose: str) -> RecipeExistsError:
         f"{recipe.name} is {whose} recipe already, with other steps",
         field="name",
         value=recipe.name,
-        way_out="runs refer to recipes by name: give yours another one",
+        way_out="in this list a name stands for its steps for ever: give yours another one",
     )

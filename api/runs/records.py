@@ -36,7 +36,7 @@ def read_curves(session: Session, caller: Caller, number: int, *, store: Store) 
     parts = find_run(session, caller, number)
     if parts.run.curves_key is not None:
         return Curves.model_validate_json(store.get(parts.run.curves_key))
-    # A run that its input ended left them where it stood.
+    # They are there from the end of training on, or from where its input ended the run.
     found = _left(store, parts.job, CURVES_FILE)
     if found is None:
         raise NoCurvesError(

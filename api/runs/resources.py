@@ -1,6 +1,7 @@
 """What a run may ask of the cluster: GPUs, nodes, cores, memory, time."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Literal
 
 from api.errors import UnprocessableError
@@ -8,7 +9,7 @@ from api.jobs.resources import Resources
 from api.runs.schemas import NewRun
 from api.settings import Settings
 from api.tables import Project
-from bearloop.contract.recipes import Recipe
+from bearloop.contract.recipes import FitStage, Recipe
 
 LEAST_SHARE: Final = 2
 """Pictures of a batch that each process takes at least: BatchNorm needs the variance of some."""
@@ -35,6 +36,7 @@ class Asked:
     device: Literal["cuda", "cpu", "auto"]
     gpus: int
     nodes: int
+    checkpoint_every: timedelta
     of_each_pod: Resources
 
 
@@ -49,7 +51,7 @@ def check_resources(new: NewRun, recipe: Recipe, *, project: Project, settings: 
     of_each_pod = Resources(cpu=new.cpu, memory=new.memory, deadline=new.deadline)
     if settings.cluster == "processes":
         _check_processes(of_each_pod)
-    return Asked(device, gpus, new.nodes, of_each_pod)
+    return Asked(device, gpus, new.nodes, new.checkpoint_every, of_each_pod)
 
 
 def _check_device(device: str, gpus: int) -> None:
@@ -80,15 +82,22 @@ def _check_precision(recipe: Recipe, device: str) -> None:
 
 
 def _check_batch(recipe: Recipe, *, processes: int) -> None:
-    if processes > 1 and recipe.batch_size < LEAST_SHARE * processes:
-        raise ContradictingResourcesError(
-            f"{processes} processes cannot share batches of {recipe.batch_size} pictures: each "
-            f"takes {LEAST_SHARE} at least",
-            field="batch_size",
-            value=recipe.batch_size,
-            way_out=f"take batches of {LEAST_SHARE * processes} or more (the recipe's are those of "
-            "all processes together), or fewer GPUs and nodes",
-        )
+    """Refuse batches too small to share: the recipe's first, then each stage's own."""
+    sizes = {"batch_size": recipe.batch_size} | {
+        f"recipe.stages.{place}.batch_size": stage.batch_size
+        for place, stage in enumerate(recipe.stages)
+        if isinstance(stage, FitStage) and stage.batch_size is not None
+    }
+    for field, size in sizes.items():
+        if processes > 1 and size < LEAST_SHARE * processes:
+            raise ContradictingResourcesError(
+                f"{processes} processes cannot share batches of {size} pictures: each takes "
+                f"{LEAST_SHARE} at least",
+                field=field,
+                value=size,
+                way_out=f"take batches of {LEAST_SHARE * processes} or more (a recipe's are those "
+                "of all processes together), or fewer GPUs and nodes",
+            )
 
 
 def _check_quota(gpus: int, project: Project) -> None:

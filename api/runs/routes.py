@@ -193,7 +193,7 @@ def show_recipe(
     responses=responses(recipe_store.WrongRecipeError, recipe_store.RecipeExistsError),
 )
 def add_recipe(caller: Trainer, session: Db, *, recipe: Recipe) -> RecipeView:
-    """Store a recipe of the project's own; its name stands for these steps for ever.
+    """Store a recipe of the project's own; in the list its name stands for these steps for ever.
 
     What is left out is filled in and shown in the answer. A wrong one is refused with `errors`: one
     for each wrong field, with its value and the way out.
@@ -212,12 +212,16 @@ def add_recipe(caller: Trainer, session: Db, *, recipe: Recipe) -> RecipeView:
             MissingBytesError,
             recipe_store.UnknownRecipeError,
             recipe_store.WrongRecipeError,
+            runs.UnknownRunError,
         ),
     },
 )
 def show_contact_sheet(
     caller: Viewer, session: Db, dataset: DatasetName, *, asked: AskedSheet, store: ProjectStore
 ) -> Response:
-    """Draw pictures as they are stored, or with `recipe` as training shows them to the model."""
+    """Draw pictures as they are stored, or with `recipe` or `run` as training shows them the model.
+
+    They are the dataset's as it is now, of a run too.
+    """
     sheet = draw_contact_sheet(session, caller, dataset, asked=asked, store=store)
     return Response(sheet, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from importlib.metadata import version as code_version
 from typing import Final
 
-from sqlalchemy import Row, Select, func, select, update
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.orm import Session
 
-from api import audit
+from api import audit, leases
 from api.access import Caller
+from api.bell import ring
 from api.datasets.find import find_dataset, find_version
 from api.errors import ConflictError, NotFoundError
 from api.jobs.new import new_job_id
@@ -123,7 +124,7 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
     asked = session.scalar(
         update(Job)
         .where(Job.id == parts.job.id, Job.state.not_in(TERMINAL))
-        .values(cancel_asked=True, due_at=func.now())
+        .values(cancel_asked=True, due_at=leases.at_once())
         .returning(Job.id)
     )
     if asked is None:
@@ -133,6 +134,7 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
             value=str(parts.job.state),
             way_out="nothing is left to cancel",
         )
+    ring(session)
     audit.record(session, caller, "run.cancel", target=f"{caller.project}/runs/{number}")
     session.refresh(parts.job)
     return _view(session, asking, number=number)
@@ -161,6 +163,7 @@ def _spec(
         device=asked.device,
         gpus=asked.gpus,
         nodes=asked.nodes,
+        checkpoint_every=asked.checkpoint_every,
         code_version=CODE_VERSION,
     )
 

@@ -1,6 +1,6 @@
 """What the routes of runs take and give."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from api.tracking import run_page
 from bearloop.contract.jobs import Problem, Progress
 from bearloop.contract.recipes import Recipe, TrainOn
 from bearloop.contract.report import Metric, SplitName, Summary
-from bearloop.contract.runs import Cost, RunSpec
+from bearloop.contract.runs import CHECKPOINT_EVERY, Cost, RunSpec
 
 MOST_SEEDS = 20
 
@@ -25,7 +25,10 @@ class NewRun(Changes):
     model_config = ConfigDict(extra="forbid")
     dataset: str
     version: int | None = Field(default=None, ge=1, description="Absent: the newest.")
-    recipe: str | Recipe = "fine-tune"
+    recipe: str | Recipe = Field(
+        default="fine-tune",
+        description="By name, or in full: then it is not stored, and may bear any name.",
+    )
     seed: int = Field(default=42, ge=0, le=2**31 - 1 - MOST_SEEDS)
     seeds: int = Field(
         default=1,
@@ -58,8 +61,18 @@ class NewRun(Changes):
         default=None,
         ge=60,
         le=LONGEST,
-        description="Seconds that one launch may take, from its start; a run that takes longer "
-        "has failed. Absent: no limit.",
+        description="Seconds that one launch may take, from when its pod has a node: what it waits "
+        "for a GPU or in a queue does not count. A run that takes longer has failed. Absent: no "
+        "limit.",
+    )
+    checkpoint_every: timedelta = Field(
+        default=CHECKPOINT_EVERY,
+        ge=timedelta(seconds=1),
+        le=timedelta(days=1),
+        description="How long a run trains before it saves where it stands, in the middle of an "
+        "epoch too, as a duration of ISO 8601: so much is lost when its node is. It saves at each "
+        "stage's end and when it is evicted besides.",
+        examples=["PT10M"],
     )
 
 
@@ -107,7 +120,7 @@ class RunView(BaseModel):
     device: str | None
     """The one that was used."""
     seconds: dict[str, float] | None
-    """Time of each stage, by name."""
+    """Time of each stage of the job, by name, over all attempts."""
     cost: Cost | None
     """What it took; None for a run that is not done."""
     metrics: dict[SplitName, SplitMetrics] | None

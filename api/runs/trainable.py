@@ -4,12 +4,10 @@ from pathlib import PurePosixPath
 
 from api.allowed_sources import check_address
 from api.errors import UnprocessableError
+from api.runs.recipe_faults import NAMED_WEIGHTS
 from api.tables import Version
 from bearloop.contract.record import ClassEntry
 from bearloop.store import StoreError, open_store
-
-NAMED = ("imagenet", "none")
-SUFFIXES = (".pth", ".pth.xz", ".safetensors")
 
 
 class UntrainableVersionError(UnprocessableError):
@@ -20,7 +18,7 @@ class UntrainableVersionError(UnprocessableError):
 
 
 class NoSuchWeightsError(UnprocessableError):
-    """The weights are not there, or of no known kind."""
+    """The weights are not there."""
 
     code = "no_such_weights"
     title = "No such weights"
@@ -50,22 +48,11 @@ def check_version(version: Version) -> tuple[ClassEntry, ...]:
     return classes
 
 
-def check_kind(weights: str) -> None:
-    """Refuse weights that no project could name."""
-    if weights in NAMED:
-        return
-    if not weights.startswith(("file:", "s3:")):
-        raise _no_such(weights, "no such kind of weights")
-    if not weights.endswith(SUFFIXES):
-        raise _no_such(weights, f"expected a name that ends in {', '.join(SUFFIXES)}")
-
-
 def check_weights(weights: str, *, allowed: tuple[str, ...], local: bool) -> None:
     """Refuse weights that the project may not name, or that are not there."""
-    check_kind(weights)
-    if weights in NAMED:
+    if weights in NAMED_WEIGHTS:
         return
-    check_address(weights, allowed=allowed, local=local, field="weights")
+    check_address(weights, allowed=allowed, local=local, field="recipe.weights")
     # Elsewhere the folder may be mounted in the job's pod only; there the job says it.
     if (weights.startswith("s3:") or local) and not _is_there(weights):
         raise _no_such(weights, "there is no such file")
@@ -82,7 +69,7 @@ def _is_there(weights: str) -> bool:
 def _no_such(weights: str, what: str) -> NoSuchWeightsError:
     return NoSuchWeightsError(
         f"weights {weights!r}: {what}",
-        field="weights",
+        field="recipe.weights",
         value=weights,
         way_out="give the file: or s3: address of torchvision's state dict, `imagenet` where jobs "
         "can download, or `none` to train from scratch",

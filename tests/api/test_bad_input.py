@@ -127,12 +127,12 @@ def test_promoting_a_failed_run(client: TestClient, trained: Trained, database: 
     ("weights", "code"),
     [
         ("file:///nowhere/resnet18.pth", "no_such_weights"),
-        ("file:///etc/passwd", "no_such_weights"),
+        ("file:///etc/passwd", "wrong_recipe"),
         ("file:x.pth", "bad_address"),
         ("file://other.host/x.pth", "bad_address"),
-        ("https://host/resnet18.pth", "no_such_weights"),
+        ("https://host/resnet18.pth", "wrong_recipe"),
         ("s3://somebody/else/resnet18.pth", "forbidden_address"),
-        ("resnet18.pth", "no_such_weights"),
+        ("resnet18.pth", "wrong_recipe"),
     ],
 )
 def test_weights_that_are_not_there(
@@ -140,7 +140,7 @@ def test_weights_that_are_not_there(
 ) -> None:
     assert client.post(f"{BEARS}/versions").status_code == 201
     body = {"dataset": "bears", "weights": weights}
-    refused(client.post(f"{ZOO}/runs", json=body), 422, code, "weights", weights)
+    refused(client.post(f"{ZOO}/runs", json=body), 422, code, "recipe.weights", weights)
     assert len(client.get(f"{ZOO}/runs").json()["items"]) == 1
 
 

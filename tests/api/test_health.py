@@ -1,24 +1,31 @@
 """Alive, ready, and counted."""
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
+from anyio import CapacityLimiter
+from anyio.to_thread import current_default_thread_limiter
 from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.database import Database
+from api.health import Look
 from api.heartbeat import NAME, beat, problem
 from api.settings import Settings
 from bearloop.embedded_postgres import OWNER, PROGRAM, EmbeddedPostgres
-from bearloop.store import FolderStore, open_store
+from bearloop.store import FolderStore, StoreError, open_store
 from migrations.upgrade import upgrade
 from tests.fixtures.cluster import until
 from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
@@ -27,8 +34,8 @@ Callers = Callable[[str], TestClient]
 
 
 def test_it_is_ready_when_database_and_store_answer(client: TestClient) -> None:
+    until(lambda: client.get("/readyz").status_code == 200, seconds=60)
     answer = client.get("/readyz")
-    assert answer.status_code == 200
     # No MLflow runs beside this test: that is told, and keeps nobody out.
     assert answer.json() == {"status": "ok", "without": {"mlflow": "does not answer"}}
 
@@ -49,6 +56,10 @@ def test_a_database_that_is_not_there_yet_is_told_and_then_used(
     late = Database(postgres.url("late", role=PROGRAM))
 
     def why(nobody: TestClient) -> str:
+        until(lambda: because(nobody) != "does not answer", seconds=60)
+        return because(nobody)
+
+    def because(nobody: TestClient) -> str:
         return str(nobody.get("/readyz").json()["because"]["database"])
 
     with TestClient(create_app(settings, database=late, store=store)) as nobody:
@@ -56,7 +67,7 @@ def test_a_database_that_is_not_there_yet_is_told_and_then_used(
         postgres.create_database("late")
         assert why(nobody).startswith("has no schema yet")
         upgrade(postgres.url("late", role=OWNER), program_role=PROGRAM)
-        assert nobody.get("/readyz").status_code == 200
+        until(lambda: nobody.get("/readyz").status_code == 200, seconds=60)
     postgres.drop_database("late")
 
 
@@ -66,11 +77,11 @@ def test_a_missing_bucket_is_no_missing_object(
     s3_url: str,  # noqa: F811
 ) -> None:
     with TestClient(create_app(settings, database=database, store=open_store(s3_url))) as nobody:
-        assert nobody.get("/readyz").status_code == 200
+        until(lambda: nobody.get("/readyz").status_code == 200, seconds=60)
     nowhere = open_store("s3://nowhere/project")
     with TestClient(create_app(settings, database=database, store=nowhere)) as nobody:
-        answer = nobody.get("/readyz")
-    assert answer.json()["because"] == {"store": "has no bucket of this name"}
+        said = {"store": "has no bucket of this name"}
+        until(lambda: nobody.get("/readyz").json()["because"] == said, seconds=60)
 
 
 def test_a_store_that_does_not_answer_is_said_to_be_away(
@@ -82,6 +93,73 @@ def test_a_store_that_does_not_answer_is_said_to_be_away(
         answer = nobody.get("/readyz").json()
     assert answer["missing"] == ["store"]
     assert "127.0.0.1" not in str(answer)
+
+
+def test_the_api_lives_and_says_why_when_every_thread_waits(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, ThreadPoolExecutor(1) as aside:
+        # The kernel accepts, and nobody reads.
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        silent = open_store("s3://bears")
+        with (
+            TestClient(create_app(settings, database=database, store=silent)) as nobody,
+            every_thread_taken(nobody),
+        ):
+            assert aside.submit(nobody.get, "/healthz").result(60).status_code == 200
+            answer = aside.submit(nobody.get, "/readyz").result(60)
+        # So that the store is asked anew soon: with boto's own patience it is one look for minutes.
+        assert isinstance(aside.submit(silent.hasty().get, "key").exception(60), StoreError)
+    assert answer.status_code == 503
+    assert answer.json()["because"] == {"store": "does not answer"}
+
+
+@contextmanager
+def every_thread_taken(client: TestClient) -> Iterator[None]:
+    """Leave no thread for routes that need one, as calls without an answer do."""
+    assert client.portal is not None
+    limiter = client.portal.call(_limiter)
+    takers = [object() for _ in range(int(limiter.available_tokens))]
+    for taker in takers:
+        client.portal.call(limiter.acquire_on_behalf_of_nowait, taker)
+    try:
+        yield
+    finally:
+        for taker in takers:
+            client.portal.call(limiter.release_on_behalf_of, taker)
+
+
+async def _limiter() -> CapacityLimiter:
+    return current_default_thread_limiter()
+
+
+def test_who_asks_while_a_look_goes_on_shares_it_and_does_not_wait_long() -> None:
+    asked: list[str | None] = []
+    goes_on = Event()
+
+    def question() -> str | None:
+        asked.append("has no bucket of this name" if len(asked) == 0 else None)
+        goes_on.wait(60)
+        return asked[-1]
+
+    async def story() -> list[str | None]:
+        look = Look(question, patience=0.05)
+        told = list(await asyncio.gather(*(look.problem() for _ in range(5))))
+        assert len(asked) == 1
+        goes_on.set()
+        told += [await patient(look), await patient(look)]
+        return told
+
+    async def patient(look: Look) -> str | None:
+        before = len(asked)
+        while (problem := await look.problem()) == "does not answer" or len(asked) < before:
+            await asyncio.sleep(0)
+        return problem
+
+    said = asyncio.run(story())
+    assert said == ["does not answer"] * 5 + ["has no bucket of this name", None]
 
 
 @dataclass
@@ -113,7 +191,7 @@ def alone(tmp_path: Path) -> Iterator[Served]:
         "BEARLOOP_TRACKING_URL": "http://127.0.0.1:9",
         "BEARLOOP_WORK_FOLDER": str(tmp_path),
     }
-    command = [sys.executable, "-m", "api", "--port", str(port), "--grace", "5"]
+    command = [sys.executable, "-m", "api", "--port", str(port), "--grace", "5", "--linger", "60"]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             command, env={**os.environ, **told}, stdout=log, stderr=subprocess.STDOUT
@@ -131,8 +209,15 @@ def test_the_api_lives_without_anything_and_leaves_when_asked(
     assert answer.status_code == 503
     assert answer.json()["missing"] == ["database", "store"]
     assert "secret" not in answer.text + (tmp_path / "log").read_text()
+    with httpx.Client(base_url=alone.url, timeout=60) as kept:
+        assert "connection" not in kept.get("/healthz").headers
+        alone.process.send_signal(signal.SIGTERM)
+        until(lambda: kept.get("/readyz").json() == {"status": "leaving"}, seconds=60)
+    # Whoever has not heard of it yet is answered, and told to open no second request on this one.
+    late = httpx.get(f"{alone.url}/healthz", timeout=60)
+    assert (late.status_code, late.headers["connection"]) == (200, "close")
     alone.process.send_signal(signal.SIGTERM)
-    assert alone.process.wait(30) == -signal.SIGTERM
+    assert alone.process.wait(30) == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 

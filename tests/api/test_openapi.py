@@ -181,7 +181,7 @@ def test_generated_bodies_are_problems_or_good(client: TestClient, zoo: Trained)
 
         @seed(1)
         @settings(
-            max_examples=30,
+            max_examples=15,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -12,9 +13,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from api.cluster.processes import ProcessCluster, ProcessRules
+from api.cluster.protocol import DeploymentRequest
 from api.database import Database
 from api.heartbeat import NAME
-from api.settings import Settings
+from api.settings import Settings, inherited_environment
 from api.tables import Import, ImportSource, Job, LabelEvent
 from tests.fixtures.cluster import until
 from tests.fixtures.pictures import jpeg
@@ -166,6 +169,29 @@ def test_a_cancelled_import_is_not_ingested(
     until(lambda: state(zoo, address) == "cancelled", seconds=30)
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(ImportSource)) == 0
+
+
+def test_servers_that_no_endpoint_asks_for_are_ended(
+    worker: WorkerProcess, settings: Settings
+) -> None:
+    programs = {"inference": (sys.executable, "-c", "")}
+    rules = ProcessRules(inherited=inherited_environment(), programs=programs)
+    machine = ProcessCluster(Path(settings.work_folder), rules)
+    machine.deploy(DeploymentRequest(name="bears-7", digest="gone", environment={}))
+    worker.start()
+    until(lambda: machine.deployments() == [], seconds=60)
+
+
+def test_a_worker_that_never_polls_is_woken_by_who_asks(
+    worker: WorkerProcess, zoo: TestClient, folder: Path
+) -> None:
+    worker.poll = "PT24H"
+    worker.start()
+    until(lambda: "the API's bell is heard" in worker.log.read_text(), seconds=30)
+    first = ask(zoo, folder)
+    await_done(zoo, first)
+    second = ask(zoo, folder)
+    await_done(zoo, second)
 
 
 def test_a_worker_without_a_database_lives_and_says_so_once(

@@ -56,11 +56,17 @@ class Worker:
 
     def answer(self, lines: list[LedgerLine]) -> Job:
         """End the oldest queued job with this ledger."""
-        job = self._queued()
-        mailbox = below_project(self.store, job.project_id)
+        return self.ingest(self.write(lines))
+
+    def write(self, lines: list[LedgerLine]) -> ImportOutput:
+        """Write a ledger, as the oldest queued job would."""
+        mailbox = below_project(self.store, self._queued().project_id)
         mailbox.put("jobs/ledger.parquet", write_ledger(lines))
-        output = ImportOutput(ledger_key="jobs/ledger.parquet", stored=0, duplicates=0, refused=0)
-        return self._ingest(job.id, output)
+        return ImportOutput(ledger_key="jobs/ledger.parquet", stored=0, duplicates=0, refused=0)
+
+    def ingest(self, output: ImportOutput) -> Job:
+        """End the oldest queued job with what it wrote."""
+        return self._ingest(self._queued().id, output)
 
     def fail(self) -> Job:
         """Let the oldest queued job die."""

@@ -1,6 +1,7 @@
 """The project's quota of GPUs: the rule, and many workers who ask at once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
@@ -73,3 +74,28 @@ def test_workers_who_ask_at_once_never_launch_over_the_quota(
         holding = select(func.count()).where(Job.state == JobState.launched, Job.gpus > 0)
         assert session.scalar(holding) == 3
     assert len(cluster.requests) == 3
+
+
+def test_a_run_that_waits_for_the_quota_is_looked_at_now_and_then(
+    client: TestClient,
+    zoo: Zoo,  # noqa: F811
+    *,
+    database: Database,
+    store: FolderStore,
+    project: Project,
+    settings: Settings,
+) -> None:
+    start(client, gpus=1)
+    with database.transaction() as session:
+        session.execute(update(Project).where(Project.id == project.id).values(gpu_quota=0))
+    desk = Desk(database, store, project)
+    place = workplace(desk, FakeCluster(), RunTally(), settings=settings)
+    pauses = []
+    for _ in range(3):
+        with database.transaction() as session:
+            session.execute(update(Job).values(due_at=func.now() - timedelta(hours=2)))
+            before = session.scalars(select(func.clock_timestamp())).one()
+        assert step(place)
+        with database.transaction() as session:
+            pauses.append(session.scalars(select(Job.due_at)).one() - before)
+    assert [pause > 9 * settings.poll for pause in pauses] == [False, True, True]

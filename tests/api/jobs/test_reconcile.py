@@ -142,6 +142,17 @@ class TestOneJob:
         assert list(cluster.requests) == [f"import-{job}-1"]
         assert kind.settled == [(job, JobState.failed)]
 
+    def test_one_that_can_never_be_made_fails_with_the_reason(
+        self, place: Workplace, desk: Desk, cluster: FakeCluster, kind: TallyKind
+    ) -> None:
+        cluster.find_invalid("cannot create Job: spec.template.spec.tolerations[0].effect")
+        job = desk.ask()
+        go_on(place, desk)
+        row = desk.row(job)
+        assert (row.state, row.launch, cluster.launches) == (JobState.failed, 1, 1)
+        assert row.reason == "cannot create Job: spec.template.spec.tolerations[0].effect"
+        assert kind.settled == [(job, JobState.failed)]
+
     def test_is_launched_anew_after_crashes_up_to_the_limit(
         self, place: Workplace, desk: Desk, cluster: FakeCluster
     ) -> None:

@@ -38,6 +38,7 @@ class FakeCluster:
         self._shifts: dict[str, float] = {}
         self._refusals: dict[str, str] = {}
         self._kill_at: int | None = None
+        self._before: tuple[str, Callable[[], object]] | None = None
         self._during: tuple[str, Callable[[], object]] | None = None
 
     # --- verbs of the tests ---
@@ -65,6 +66,10 @@ class FakeCluster:
         """Kill the caller at the n-th moment from now: call k is moment 2k before, 2k + 1 after."""
         self._kill_at = None if moment is None else 2 * len(self.calls) + moment
 
+    def before(self, call: str, act: Callable[[], object]) -> None:
+        """Let this happen once, while the next caller stalls before it did anything."""
+        self._before = (call, act)
+
     def during(self, call: str, act: Callable[[], object]) -> None:
         """Let this happen once, at the end of the next such call, while its caller stalls."""
         self._during = (call, act)
@@ -88,6 +93,10 @@ class FakeCluster:
         why = None if ready else "exit code 42: golden outputs differ"
         reason = self._refusals.get(name, why)
         return SeenDeployment(name, request.digest, ready, f"{self.address}/{name}", reason)
+
+    def deployments(self) -> list[str]:
+        with self._call("list"):
+            return sorted(self.requests)
 
     def undeploy(self, name: str) -> None:
         with self._call(f"undeploy {name}"):
@@ -138,6 +147,9 @@ class FakeCluster:
         before = 2 * len(self.calls)
         self.calls.append(name)
         self._die_at(before)
+        if self._before is not None and self._before[0] == name:
+            (_, act), self._before = self._before, None
+            act()
         yield
         if self._during is not None and self._during[0] == name:
             (_, act), self._during = self._during, None

@@ -169,3 +169,55 @@ def test_a_worker_that_wakes_after_the_removal_deploys_nothing(
     zoo.step(cluster, "first")
     assert cluster.requests == {}
     assert zoo.states() == []
+
+
+@pytest.mark.parametrize("stalls_in", ["deploy bears-1", "deploy candidate-2-check"])
+def test_what_a_stalled_worker_deploys_of_a_removed_endpoint_is_swept_away(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient, stalls_in: str
+) -> None:
+    promote(promoter, zoo, "d2")
+
+    def the_endpoint_is_removed() -> None:
+        promoter.delete(BEARS)
+        zoo.expire_leases()
+        zoo.step(cluster, "second")
+        assert cluster.requests == {}
+
+    cluster.before(stalls_in, the_endpoint_is_removed)
+    zoo.step(cluster, "first")
+    name = stalls_in.removeprefix("deploy ")
+    assert list(cluster.requests) == [name], "it holds no claim any more, and does not know"
+    assert zoo.sweep(cluster) == [name]
+    assert cluster.requests == {}
+
+
+def test_a_candidate_that_comes_after_its_check_is_swept_away(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient
+) -> None:
+    promote(promoter, zoo, "d2")
+
+    def another_does_all_of_it() -> None:
+        zoo.expire_leases()
+        zoo.settle(cluster, "second")
+
+    cluster.before("deploy candidate-2-check", another_does_all_of_it)
+    zoo.step(cluster, "first")
+    assert sorted(cluster.requests) == ["bears-1", "candidate-2-check"]
+    assert zoo.sweep(cluster) == ["candidate-2-check"]
+    check(zoo, cluster, states=["replaced", "live"], digest="d2")
+
+
+def test_a_sweep_leaves_what_is_being_made(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient
+) -> None:
+    cluster.break_bundle("d2")
+
+    def a_check_begins() -> None:
+        promote(promoter, zoo, "d2")
+        zoo.step(cluster)
+
+    cluster.before("list", a_check_begins)
+    assert zoo.sweep(cluster) == []
+    assert sorted(cluster.requests) == ["bears-1", "candidate-2-check"]
+    promoter.delete(BEARS)
+    assert zoo.sweep(cluster) == [], "the step on the endpoint takes them away, under its claim"

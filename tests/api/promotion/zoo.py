@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from api.cluster.protocol import Cluster
 from api.database import Database
 from api.promotion.reconcile import step
+from api.promotion.strays import remove_strays
 from api.runs.named_recipes import FINE_TUNE
 from api.settings import Settings
 from api.stores import below_project
@@ -91,6 +92,10 @@ class Zoo:
 
     def step(self, cluster: Cluster, owner: str = "one") -> bool:
         return step(self.database, cluster, self.store, settings=self.settings, owner=owner)
+
+    def sweep(self, cluster: Cluster) -> list[str]:
+        """Take away what has no right to be there; return the names."""
+        return remove_strays(self.database, cluster)
 
     def settle(self, cluster: Cluster, owner: str = "one", *, rounds: int = 40) -> None:
         """Step until no promotion is under way, as if time passed between the steps."""

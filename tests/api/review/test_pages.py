@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from api.access import COOKIE
 from api.database import Database
 from api.labels import NewEvent, append_events
+from api.settings import Settings
 from api.tables import Project
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import Seen, Trained, sha, train
@@ -65,6 +66,33 @@ def test_anonymous_is_sent_to_the_sign_in_form_and_back(
         fresh = Browser(app)
         answer = fresh.client.post(path, headers={"Origin": ORIGIN}, data={"screen": sha("a")[:32]})
         assert str(answer.url).startswith(f"{ORIGIN}/review/sign-in")
+
+
+@pytest.mark.parametrize(
+    ("public", "origin", "secure"),
+    [
+        (None, ORIGIN, False),
+        ("http://bears.example.org", ORIGIN, False),
+        (None, "https://testserver", True),
+        # TLS ends at an ingress that nobody told the server to trust.
+        ("https://bears.example.org", ORIGIN, True),
+    ],
+)
+def test_where_people_come_by_https_the_cookie_goes_by_nothing_else(
+    app: FastAPI,
+    callers: Callers,
+    settings: Settings,
+    *,
+    public: str | None,
+    origin: str,
+    secure: bool,
+) -> None:
+    token = callers("reviewer").headers["Authorization"].removeprefix("Bearer ")
+    app.state.settings = settings.model_copy(update={"public_url": public})
+    browser = TestClient(app, base_url=origin, follow_redirects=False)
+    answer = browser.post("/review/sign-in", headers={"Origin": origin}, data={"token": token})
+    assert answer.status_code == 303
+    assert ("Secure" in answer.headers["set-cookie"]) is secure
 
 
 @pytest.mark.parametrize("to", ["//evil.example/", "https://evil.example/", "/review/\\evil", ""])
@@ -125,8 +153,9 @@ def test_looking_claims_nothing_and_one_button_does(
     assert form.radios[verb(0)] == ["keep", "relabel", "remove", "unsure"]
     assert form.options[menu(0)] == ["", "grizzly", "teddy"]
     assert form.fields[verb(0)] == "keep"
-    for seen in ("black", "grizzly", "95.0%", "0 of 12 decided"):
+    for seen in ("black", "grizzly", "95.0%", "0 of 12 decided", "Nothing is decided yet."):
         assert seen in page.text
+    assert "Undo" not in page.text
 
 
 def test_a_whole_review_by_forms_alone(

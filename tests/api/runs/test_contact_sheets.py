@@ -70,9 +70,34 @@ def test_a_recipe_changes_the_pictures_as_the_seed_says(client: TestClient, shee
     assert (changed != drawn(client, sheet, seed=1)).any()
 
 
+def test_a_run_shows_its_own_dataset_by_what_it_was_told(client: TestClient, sheet: str) -> None:
+    bears = sheet.rpartition("/")[0]
+    client.post(f"{bears}/versions")
+    told = {"augment": {"max_rotate": 45, "max_zoom": 1.5}, "resize": "pad", "seed": 7}
+    asked = {"dataset": "bears", "recipe": FROM_SCRATCH.name, "train_on": "all", **told}
+    answer = client.post("/v1/projects/zoo/runs", json=asked)
+    assert answer.status_code == 202, answer.text
+    recipe = client.get("/v1/projects/zoo/runs/1/spec").json()["recipe"]
+    stored = client.post("/v1/projects/zoo/recipes", json={**recipe, "name": "told"})
+    assert stored.status_code == 201, stored.text
+
+    of_run = drawn(client, sheet, run=1)
+    np.testing.assert_array_equal(of_run, drawn(client, sheet, recipe="told", seed=7))
+    assert (of_run != drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=7)).any()
+    another = drawn(client, sheet, run=1, seed=1)
+    np.testing.assert_array_equal(another, drawn(client, sheet, recipe="told", seed=1))
+
+    client.post("/v1/projects/zoo/datasets", json={"name": "birds"})
+    of_birds = client.get(f"{sheet.replace('bears', 'birds')}?run=1")
+    assert (of_birds.status_code, of_birds.json()["code"]) == (404, "unknown_run")
+    assert "of the dataset bears" in of_birds.json()["detail"]
+
+
 def test_what_is_not_there_is_named(client: TestClient, sheet: str) -> None:
     wrong = {
         "recipe=none-such": (422, "unknown_recipe"),
+        "run=9": (404, "unknown_run"),
+        "recipe=fine-tune&run=1": (422, "malformed"),
         "class=polar": (404, "unknown_class"),
         "split=both": (422, "malformed"),
         "n=61": (422, "malformed"),

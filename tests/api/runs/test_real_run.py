@@ -47,6 +47,7 @@ def await_end(client: TestClient, address: str) -> dict[str, object]:
     return dict(client.get(address).json())
 
 
+@pytest.mark.long
 def test_a_run_trains_and_leaves_report_bundle_and_model(
     client: TestClient,
     worker: WorkerProcess,
@@ -74,3 +75,5 @@ def test_a_run_trains_and_leaves_report_bundle_and_model(
     assert model.tags["bearloop.bundle"] == run["bundle_digest"]
     tracked = MlflowClient(mlflow_server).get_run(str(model.run_id))
     assert (tracked.info.status, tracked.data.tags["bearloop.run"]) == ("FINISHED", "1")
+    assert tracked.data.tags["mlflow.user"] == run["created_by"]
+    assert tracked.data.tags["mlflow.source.name"].startswith("bearloop ")

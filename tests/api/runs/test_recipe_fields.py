@@ -4,7 +4,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.runs.named_recipes import FROM_SCRATCH, PRECOMPUTE
-from api.runs.recipes import Changes, changed, faults
+from api.runs.recipe_faults import faults
+from api.runs.recipes import Changes, changed
 from bearloop.contract.recipes import FitStage
 
 RECIPES = "/v1/projects/zoo/recipes"
@@ -21,6 +22,19 @@ def test_a_stage_is_named_by_what_may_name_a_file(client: TestClient, name: str)
     answer = client.post(RECIPES, json=wrong)
     assert (answer.status_code, answer.json()["code"]) == (422, "malformed")
     assert answer.json()["errors"][0]["field"] == "body.stages.2.fit.name"
+
+
+@pytest.mark.parametrize("name", ["features", "lr-find head"])
+def test_a_fit_stage_takes_no_name_from_what_a_run_cost_beside_it(
+    client: TestClient, name: str
+) -> None:
+    wrong = body()
+    wrong["stages"][2]["name"] = name  # type: ignore[index]
+    problem = client.post(RECIPES, json=wrong).json()
+    assert (problem["code"], problem["field"]) == ("wrong_recipe", "recipe.stages.2.name")
+    assert problem["value"] == name
+    wrong["stages"][2]["name"] = f"my {name}"  # type: ignore[index]
+    assert client.post(RECIPES, json=wrong).status_code == 201
 
 
 @pytest.mark.parametrize(
@@ -49,7 +63,8 @@ def test_a_number_that_no_model_can_follow_is_refused(
 @pytest.mark.parametrize("weights", ["foo", "file:///weights/resnet18.zip"])
 def test_weights_of_no_kind_are_refused(client: TestClient, weights: str) -> None:
     answer = client.post(RECIPES, json={**body(), "weights": weights})
-    assert (answer.status_code, answer.json()["code"]) == (422, "no_such_weights")
+    assert (answer.status_code, answer.json()["code"]) == (422, "wrong_recipe")
+    assert answer.json()["field"] == "recipe.weights"
     assert answer.json()["value"] == weights
 
 

@@ -13,13 +13,8 @@ from api.runs.named_recipes import (
     PROGRESSIVE_RESIZE,
     WARM_RESTARTS,
 )
-from api.runs.recipes import (
-    BrokenRecipeError,
-    Changes,
-    changed,
-    check_whole,
-    stored_recipe,
-)
+from api.runs.recipe_faults import BrokenRecipeError, check_whole, stored_recipe
+from api.runs.recipes import Changes, changed
 from bearloop.contract.models import HALF
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
@@ -79,11 +74,36 @@ def test_frozen_then_discriminative_is_the_lesson_s_bears() -> None:
 
 
 def test_progressive_resize_grows_and_ends_at_the_size_asked_for() -> None:
-    assert [stage.size for stage in fits(PROGRESSIVE_RESIZE)] == [64, 64, 128, 128, None, None]
-    assert PROGRESSIVE_RESIZE.sizes() == [64, 128, 224]
-    larger = changed(PROGRESSIVE_RESIZE, Changes(size=299))
-    check_whole(larger)
-    assert larger.sizes() == [64, 128, 299]
+    assert PROGRESSIVE_RESIZE.sizes() == [64, 128, 224, 299]
+    asked = {320: [64, 128, 224, 320], 299: [64, 128, 224, 299], 224: [64, 128, 224], 96: [64, 96]}
+    for size, sizes in {**asked, 64: [64], 32: [32]}.items():
+        recipe = changed(PROGRESSIVE_RESIZE, Changes(size=size))
+        check_whole(recipe)
+        assert recipe.sizes() == sizes
+        # The head, then all layers: once at each size.
+        frozen_to = [stage.frozen_to for stage in fits(recipe)]
+        assert frozen_to == [-1, 0] * len(sizes)
+        assert fits(recipe)[-2:] == fits(PROGRESSIVE_RESIZE)[-2:]
+    assert changed(PROGRESSIVE_RESIZE, Changes(size=299)) == PROGRESSIVE_RESIZE
+
+
+def test_a_stage_that_a_smaller_run_leaves_out_takes_its_search_along() -> None:
+    cache, *_, evaluate = PROGRESSIVE_RESIZE.stages
+    first, second, last = (fits(PROGRESSIVE_RESIZE)[place] for place in (1, 3, -1))
+    searched = (cache, LrFindStage(), first, LrFindStage(), second, LrFindStage(), last, evaluate)
+    recipe = PROGRESSIVE_RESIZE.model_copy(update={"stages": searched})
+    smaller = changed(recipe, Changes(size=96))
+    check_whole(smaller)
+    assert [stage.kind for stage in smaller.stages[1:-1]] == ["lr-find", "fit"] * 2
+    assert [stage.name for stage in fits(smaller)] == [first.name, last.name]
+
+
+def test_a_run_that_asks_for_its_recipe_s_own_size_changes_nothing() -> None:
+    twice = [FINE_TUNE.stages[1].model_copy(update={"name": n, "size": 224}) for n in ("a", "b")]
+    recipe = FINE_TUNE.model_copy(
+        update={"stages": (FINE_TUNE.stages[0], *twice, FINE_TUNE.stages[-1])}
+    )
+    assert changed(recipe, Changes(size=224)) == recipe
 
 
 def test_precompute_trains_the_head_alone_on_one_pass() -> None:
@@ -170,25 +190,6 @@ def test_what_a_recipe_does_not_use_changes_no_digest() -> None:
     stages = (CacheStage(), FitStage(name="whole", epochs=2, lr=1e-3), EvaluateStage())
     golden = "7fd64a5e520d2e12e4d36024d22b2609ffe54f8c0c5d9e045e53fbebc808a5d5"
     assert Recipe(name="golden", stages=stages).digest() == golden
-
-
-def test_fine_tune_with_lr_auto_searches_once_and_keeps_its_proportions() -> None:
-    found = changed(FINE_TUNE, Changes(lr="auto"))
-    check_whole(found)
-    assert [stage.kind for stage in found.stages] == ["cache", "lr-find", "fit", "fit", "evaluate"]
-    assert [stage.lr for stage in fits(found)] == ["auto", "auto"]
-    assert [stage.at(2e-3) for stage in fits(found)] == fits(FINE_TUNE)
-    assert changed(found, Changes(lr="auto")) == found
-    with_number = changed(found, Changes(lr=2e-3))
-    assert fits(with_number) == fits(FINE_TUNE)
-
-
-def test_a_run_may_give_the_rate_that_the_others_follow() -> None:
-    frozen, unfrozen = fits(changed(FINE_TUNE, Changes(lr=6e-3)))
-    assert frozen.lr == pytest.approx(6e-3)
-    assert (unfrozen.lr, unfrozen.lr_body) == pytest.approx((3e-3, 9e-5))
-    with pytest.raises(BrokenRecipeError, match="cannot be changed so"):
-        changed(FINE_TUNE, Changes(lr=1e-323))
 
 
 def test_a_smaller_run_shrinks_the_stages_before_the_last() -> None:
@@ -279,50 +280,23 @@ class TestOverRest:
             answer = client.post(RECIPES, json=recipe.model_dump(mode="json"))
             assert (answer.status_code, answer.json()["code"]) == (409, "recipe_exists")
 
+    def test_a_run_is_bound_to_steps_and_not_to_a_name(self, client: TestClient, zoo: Zoo) -> None:
+        mine = FINE_TUNE.model_copy(update={"name": "mine"})
+        assert client.post(RECIPES, json=mine.model_dump(mode="json")).status_code == 201
+        other = changed(mine, Changes(epochs=9))
+        asked = [{}, {"epochs": 9}, {"recipe": other.model_dump(mode="json")}]
+        numbers = [start(client, **{"recipe": "mine", **fields})["number"] for fields in asked]
+        specs = [client.get(f"{RUNS}/{number}/spec").json() for number in numbers]
+        trained = [Recipe.model_validate(spec["recipe"]) for spec in specs]
+        assert trained == [mine, other, other]
+        assert Recipe.model_validate(client.get(f"{RECIPES}/mine").json()["recipe"]) == mine
+
     def test_a_broken_one_is_refused(self, client: TestClient) -> None:
         broken = FINE_TUNE.model_copy(update={"name": "half", "stages": FINE_TUNE.stages[:1]})
         answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
         problem = answer.json()
         assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
         assert problem["field"] == "recipe.stages"
-
-    def test_all_that_is_malformed_is_told_at_once(self, client: TestClient) -> None:
-        body = FINE_TUNE.model_dump(mode="json")
-        body |= {"name": "Bad Name", "batch_size": 1, "callbacks": []}
-        body["stages"][1] |= {"epochs": 0, "schedule": {"kind": "triangle"}}
-        body["stages"][2] |= {"epochs": 4, "schedule": {"kind": "cosine-restarts", "cycle_mult": 2}}
-        problem = client.post(RECIPES, json=body).json()
-        told = {entry["field"]: entry for entry in problem["errors"]}
-        assert problem["code"] == "malformed"
-        assert {
-            "body.name",
-            "body.batch_size",
-            "body.callbacks",
-            "body.stages.1.fit.epochs",
-            "body.stages.1.fit.schedule",
-            "body.stages.2.fit",
-        } == set(told)
-        assert told["body.batch_size"]["way_out"] == "give 2 or more"
-        assert told["body.batch_size"]["value"] == "1"
-        assert told["body.callbacks"]["way_out"].startswith("leave this field out")
-        assert "'cosine-restarts'" in told["body.stages.1.fit.schedule"]["way_out"]
-        assert "after 3 or 7" in told["body.stages.2.fit"]["detail"]
-        assert all(entry["way_out"] and entry["detail"] for entry in told.values())
-
-    def test_all_that_no_trainer_could_follow_is_told_at_once(self, client: TestClient) -> None:
-        stages = (CacheStage(presize=100), AUTO, KEEPING, SMALL, FINE_TUNE.stages[-1])
-        broken = FINE_TUNE.model_copy(update={"name": "broken", "stages": stages})
-        answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
-        problem = answer.json()
-        assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
-        assert [(entry["field"], entry["value"]) for entry in problem["errors"]] == [
-            ("recipe.stages.1.lr", "auto"),
-            ("recipe.stages.0.presize", 100),
-            ("recipe.stages.3.size", 64),
-            ("recipe.stages.2.schedule.snapshots", True),
-        ]
-        assert all(entry["way_out"] and entry["detail"] for entry in problem["errors"])
-        assert problem["field"] == "recipe.stages.1.lr"
 
     def test_one_is_shown_by_name(self, client: TestClient) -> None:
         own = FINE_TUNE.model_copy(update={"name": "mine"})
@@ -412,6 +386,6 @@ def test_a_run_with_another_model_normalises_as_its_weights_expect() -> None:
 
 def test_progressive_resize_needs_a_model_of_any_size() -> None:
     check_whole(changed(PROGRESSIVE_RESIZE, Changes(model="convnext_tiny")))
-    with pytest.raises(BrokenRecipeError, match="built for one size, 224") as caught:
+    with pytest.raises(BrokenRecipeError, match="built for one size, 299") as caught:
         check_whole(changed(PROGRESSIVE_RESIZE, Changes(model="vit_b_16")))
     assert caught.value.field == "recipe.stages.1.size"

@@ -1,6 +1,7 @@
 """What a run may ask of the cluster, and what reaches it."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import select, update
 from api.app import create_app
 from api.database import Database
 from api.jobs.reconcile import Workplace
+from api.runs.named_recipes import FINE_TUNE
 from api.settings import Settings
 from api.tables import Job, Project
 from bearloop.contract.runs import RunSpec
@@ -51,6 +53,15 @@ def test_the_spec_says_all_that_was_asked_for(
     assert (run["gpus"], run["nodes"]) == told[1:]
 
 
+def test_a_run_saves_as_often_as_it_was_asked_to(
+    client: TestClient, zoo: Zoo, *, database: Database
+) -> None:
+    start(client, checkpoint_every="PT10M")
+    assert spec_of(database).checkpoint_every == timedelta(minutes=10)
+    wrong = client.post(RUNS, json={"dataset": "bears", "checkpoint_every": "soon"}).json()
+    assert wrong["errors"][0]["way_out"] == "give a duration such as PT10M"
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "field"),
     [
@@ -65,6 +76,9 @@ def test_the_spec_says_all_that_was_asked_for(
         ({"memory": "lots"}, "invalid", "memory"),
         ({"deadline": 1}, "invalid", "deadline"),
         ({"device": "tpu"}, "invalid", "device"),
+        ({"checkpoint_every": "PT0S"}, "invalid", "checkpoint_every"),
+        ({"checkpoint_every": "P2D"}, "invalid", "checkpoint_every"),
+        ({"checkpoint_every": "soon"}, "invalid", "checkpoint_every"),
     ],
 )
 def test_what_contradicts_itself_is_refused_by_name(
@@ -76,6 +90,21 @@ def test_what_contradicts_itself_is_refused_by_name(
     assert code in (problem["code"], "invalid")
     assert field in problem["field"]
     assert problem["way_out"]
+
+
+def test_a_stage_s_own_batch_must_be_shared_by_all_processes_too(
+    client: TestClient, zoo: Zoo
+) -> None:
+    cache, first, last, evaluate = FINE_TUNE.stages
+    small = last.model_copy(update={"batch_size": 6})
+    recipe = FINE_TUNE.model_copy(update={"stages": (cache, first, small, evaluate)})
+    asked = {"dataset": "bears", "recipe": recipe.model_dump(mode="json")}
+    answer = client.post(RUNS, json={**asked, "gpus": 2, "nodes": 2})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "contradicting_resources")
+    assert (problem["field"], problem["value"]) == ("recipe.stages.2.batch_size", 6)
+    assert "batches of 8 or more" in problem["way_out"]
+    assert client.post(RUNS, json={**asked, "gpus": 3}).status_code == 202
 
 
 def test_more_than_the_quota_is_refused_unless_kueue_decides(

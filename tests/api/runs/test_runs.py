@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
@@ -92,7 +94,7 @@ class TestStarting:
         ("weights", "code"),
         [
             ("file:///nowhere/resnet.pth", "no_such_weights"),
-            ("resnet.pth", "no_such_weights"),
+            ("resnet.pth", "wrong_recipe"),
             ("s3://elsewhere/resnet.pth", "forbidden_address"),
             ("file:///a/../b.pth", "bad_address"),
         ],
@@ -101,7 +103,11 @@ class TestStarting:
         self, client: TestClient, zoo: Zoo, weights: str, code: str
     ) -> None:
         problem = refused(client, weights=weights)
-        assert (problem["code"], problem["field"], problem["value"]) == (code, "weights", weights)
+        assert (problem["code"], problem["field"], problem["value"]) == (
+            code,
+            "recipe.weights",
+            weights,
+        )
 
     def test_weights_in_a_file_of_this_machine(
         self, client: TestClient, zoo: Zoo, tmp_path: Path
@@ -283,3 +289,16 @@ class TestLiving:
             told = [line for line in answer.iter_lines() if line.startswith("data: ")]
         states = [json.loads(line.removeprefix("data: "))["state"] for line in told]
         assert states[-1] == "cancelled"
+
+    def test_events_end_where_the_api_does_and_wait_for_no_run(
+        self, app: FastAPI, client: TestClient, zoo: Zoo, place: Workplace, desk: Desk
+    ) -> None:
+        start(client)
+        app.state.leaving.set()
+        with ThreadPoolExecutor(1) as aside:
+            try:
+                told = aside.submit(client.get, f"{RUNS}/1/events").result(60).text
+            finally:
+                client.post(f"{RUNS}/1/cancel")
+                go_on(place, desk)
+        assert told.count("event: run\n") == 1

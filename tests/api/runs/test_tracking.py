@@ -38,6 +38,30 @@ def test_a_job_has_one_run_with_its_tags(server: TrackingServer) -> None:
     assert server.run_url(made.experiment_id, made.run_id).startswith(server.url)
 
 
+def test_a_worker_that_was_killed_before_it_told_leaves_no_second_run(
+    server: TrackingServer,
+) -> None:
+    made = server.ensure_run("zoo", "job-7", name="r", tags={}, first=True)
+    # Another one knows of nothing: it makes its own, finds the older, and takes its own away.
+    other = TrackingServer(server.url)
+    assert other.ensure_run("zoo", "job-7", name="r", tags={}, first=True) == made
+    asked = "tags.`bearloop.job` = 'job-7'"
+    (left,) = MlflowClient(server.url).search_runs([made.experiment_id], asked)
+    assert left.info.run_id == made.run_id
+
+
+def test_an_experiment_that_was_deleted_meanwhile_is_told(server: TrackingServer) -> None:
+    made = server.ensure_run("gone", "job-8", name="r", tags={}, first=True)
+    MlflowClient(server.url).delete_experiment(made.experiment_id)
+    with pytest.raises(TrackingError, match="deleted"):
+        server.ensure_run("gone", "job-9", name="r", tags={}, first=True)
+    with pytest.raises(TrackingError, match="'gone' was deleted there; restore it"):
+        server.ensure_run("gone", "job-9", name="r", tags={}, first=True)
+    MlflowClient(server.url).restore_experiment(made.experiment_id)
+    again = server.ensure_run("gone", "job-9", name="r", tags={}, first=True)
+    assert again.experiment_id == made.experiment_id
+
+
 def test_two_workers_that_ask_at_once_make_one_experiment(server: TrackingServer) -> None:
     servers = [TrackingServer(server.url) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:

@@ -1,0 +1,126 @@
+"""A wrong recipe is told all that is wrong with it at once: an entry for each field."""
+
+from fastapi.testclient import TestClient
+
+from api.runs.named_recipes import FINE_TUNE
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import (
+    CacheStage,
+    CosineRestarts,
+    EarlyStopping,
+    FitStage,
+    Flat,
+)
+from tests.api.runs.conftest import RUNS, Zoo
+
+RECIPES = "/v1/projects/zoo/recipes"
+AUTO = FitStage(name="first", epochs=1, lr="auto")
+SMALL = FitStage(name="small", epochs=1, lr=1e-3, size=64)
+KEEPING = FitStage(name="keeping", epochs=1, lr=1e-3, schedule=CosineRestarts(snapshots=True))
+
+
+def test_all_that_is_malformed_is_told_at_once(client: TestClient) -> None:
+    body = FINE_TUNE.model_dump(mode="json")
+    body |= {"name": "Bad Name", "batch_size": 1, "callbacks": []}
+    body["stages"][1] |= {"epochs": 0, "schedule": {"kind": "triangle"}}
+    body["stages"][2] |= {"epochs": 4, "schedule": {"kind": "cosine-restarts", "cycle_mult": 2}}
+    problem = client.post(RECIPES, json=body).json()
+    told = {entry["field"]: entry for entry in problem["errors"]}
+    assert problem["code"] == "malformed"
+    assert {
+        "body.name",
+        "body.batch_size",
+        "body.callbacks",
+        "body.stages.1.fit.epochs",
+        "body.stages.1.fit.schedule",
+        "body.stages.2.fit.epochs",
+    } == set(told)
+    assert told["body.batch_size"]["way_out"] == "give 2 or more"
+    assert told["body.batch_size"]["value"] == "1"
+    assert told["body.callbacks"]["way_out"].startswith("leave this field out")
+    assert "'cosine-restarts'" in told["body.stages.1.fit.schedule"]["way_out"]
+    assert told["body.stages.2.fit.epochs"]["value"] == "4"
+    assert "after 3 or 7" in told["body.stages.2.fit.epochs"]["way_out"]
+    assert all(entry["way_out"] and entry["detail"] for entry in told.values())
+
+
+def test_all_that_no_trainer_could_follow_is_told_at_once(client: TestClient) -> None:
+    stages = (CacheStage(presize=100), AUTO, KEEPING, SMALL, FINE_TUNE.stages[-1])
+    broken = FINE_TUNE.model_copy(update={"name": "broken", "stages": stages})
+    answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
+    assert [(entry["field"], entry["value"]) for entry in problem["errors"]] == [
+        ("recipe.stages.1.lr", "auto"),
+        ("recipe.stages.0.presize", 100),
+        ("recipe.stages.3.size", 64),
+        ("recipe.stages.2.schedule.snapshots", True),
+    ]
+    assert all(entry["way_out"] and entry["detail"] for entry in problem["errors"])
+    assert problem["field"] == "recipe.stages.1.lr"
+
+
+def test_all_that_one_check_finds_is_told_at_once(client: TestClient) -> None:
+    twin = AUTO.model_copy(update={"name": "second", "size": 100, "schedule": Flat()})
+    stopping = twin.model_copy(update={"early_stopping": EarlyStopping(patience=1)})
+    stages = (CacheStage(), AUTO, stopping, *FINE_TUNE.stages[2:])
+    wrong = {"name": "broken", "stages": stages, "train_on": "all", "weights": "resnet.zip"}
+    wrong["model"] = "vit_b_16"
+    wrong["preprocess"] = Preprocess(size=230)
+    wrong["pool"] = "concat"
+    broken = FINE_TUNE.model_copy(update=wrong)
+    answer = client.post(RECIPES, json=broken.model_dump(mode="json"))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
+    assert [entry["field"] for entry in problem["errors"]] == [
+        "recipe.stages.1.lr",
+        "recipe.stages.2.lr",
+        "recipe.stages.2.early_stopping",
+        "recipe.pool",
+        "recipe.stages.2.size",
+        "recipe.preprocess.size",
+        "recipe.weights",
+    ]
+
+
+def test_wrong_stages_hide_neither_model_nor_weights_nor_names(client: TestClient) -> None:
+    twice = (FINE_TUNE.stages[1],) * 2
+    wrong = {"name": "half", "stages": twice, "model": "resnet35", "weights": "x"}
+    broken = FINE_TUNE.model_copy(update=wrong).model_dump(mode="json")
+    problem = client.post(RECIPES, json=broken).json()
+    fields = [entry["field"] for entry in problem["errors"]]
+    assert fields == ["recipe.stages", "recipe.stages", "recipe.model", "recipe.weights"]
+
+
+def test_all_fields_of_a_stage_that_do_not_go_together_are_told(client: TestClient) -> None:
+    body = FINE_TUNE.model_dump(mode="json") | {"name": "clashing"}
+    body["augment"] |= {"min_zoom": 1.3}
+    body["stages"][1] |= {"lr": "auto", "lr_body": 1e-4, "early_stopping": {"patience": 2}}
+    cycles = {"kind": "cosine-restarts", "cycle_mult": 2, "snapshots": True}
+    body["stages"][2] |= {"lr_times": 2, "lr_body_times": 1, "schedule": cycles}
+    body["stages"][2] |= {"early_stopping": {"patience": 2}}
+    problem = client.post(RECIPES, json=body).json()
+    told = {entry["field"]: entry for entry in problem["errors"]}
+    first, second = "body.stages.1.fit", "body.stages.2.fit"
+    assert set(told) == {
+        "body.augment.min_zoom",
+        f"{first}.lr_body",
+        f"{first}.early_stopping",
+        f"{second}.lr_times",
+        f"{second}.lr_body_times",
+        f"{second}.early_stopping",
+        f"{second}.epochs",
+    }
+    assert told[f"{second}.epochs"]["detail"] == "4 end within a cycle"
+    assert told[f"{second}.epochs"]["way_out"].endswith("end one after 3 or 7")
+
+
+def test_all_that_a_run_changes_for_the_worse_is_told(client: TestClient, zoo: Zoo) -> None:
+    stopping = {"early_stopping": {"patience": 2}}
+    asked = {"dataset": "bears", "recipe": "warm-restarts", "epochs": 6, **stopping}
+    problem = client.post(RUNS, json=asked).json()
+    assert problem["code"] == "wrong_recipe"
+    assert {entry["field"] for entry in problem["errors"]} == {
+        "recipe.stages.2.epochs",
+        "recipe.stages.2.early_stopping",
+    }
