@@ -19,22 +19,23 @@ from trainer.allocator import keep_freed_memory
 from trainer.attempt import open_attempt
 from trainer.cache import open_pixels
 from trainer.checkpoint import Checkpoint, Checkpoints, FitState
-from trainer.cost import Meter, cost_of
+from trainer.cost import FIT, cost_of, job_seconds
 from trainer.data import held_out, load_items, taught
 from trainer.device import device_name, make_deterministic
 from trainer.errors import InputError, InterruptedRunError
 from trainer.export import export_bundle
-from trainer.fit import fit
+from trainer.fit import fit, note
 from trainer.interruption import Interruption
 from trainer.launcher import launch
 from trainer.mailbox import Mailbox
+from trainer.meter import Meter
 from trainer.model import Classifier
 from trainer.outcome import finish_tracking
 from trainer.precision import check_precision
 from trainer.predict import check_stages, new_model, predict
 from trainer.ranks import Ranks, joined
 from trainer.report import save_reports, summarise
-from trainer.run import Run, Stopwatch
+from trainer.run import Run
 from trainer.settings import SettingsError, ask_for_determinism, cache_folder, read_rank
 from trainer.snapshots import answering
 from trainer.tracking import Tracker
@@ -59,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given = sys.argv[1:] if arguments is None else arguments
             return launch(spec, given, name=mailbox.job)
         with joined(spec, mailbox) as ranks:
-            output = train(spec, mailbox, interruption, ranks=ranks)
+            meter = Meter(ranks, mailbox)
+            with meter.watching():
+                output = train(spec, mailbox, interruption, ranks=ranks, meter=meter)
         if output is None:
             return ExitCode.done
         result = mailbox.finish(output)
@@ -77,36 +80,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(
-    spec: RunSpec, mailbox: Mailbox, interruption: Interruption, *, ranks: Ranks
+    spec: RunSpec,
+    mailbox: Mailbox,
+    interruption: Interruption,
+    *,
+    ranks: Ranks,
+    meter: Meter,
 ) -> RunOutput | None:
     """Do the whole run and return what it made; None where another process speaks for all.
 
     Raises InputError or InterruptedRunError.
     """
-    clock = Stopwatch()
-    begun = _begin(spec, mailbox, interruption, ranks=ranks, clock=clock)
+    begun = _begin(spec, mailbox, interruption, ranks=ranks, meter=meter)
     run, model, store = begun.run, begun.model, mailbox.store
-    meter = Meter(ranks)
 
-    with clock.measure("fit"), meter.fitting():
+    with meter.measure(FIT):
         state = fit(run, model, begun.resumed)
-        curves = state.curves()
-        if ranks.leads:
-            save_curves(store, mailbox.prefix, curves)
 
-    with clock.measure("evaluate"):
+    with meter.measure("evaluate"):
         trained = answering(run, model)
-        predictions = predict(run, trained, weights=begun.weights, curves=curves)
-        used = meter.all_used()
+        predictions = predict(
+            run,
+            trained,
+            weights=begun.weights,
+            curves=state.curves(),
+            say=lambda sentence: note(run, state, sentence),
+        )
+        meter.keep()
+        ranks.wait()  # until all have
         if not ranks.leads:
             return None
+        curves = state.curves()
+        save_curves(store, mailbox.prefix, curves)
         summary = summarise(predictions)
         report_keys = save_reports(store, mailbox.prefix, predictions)
 
-    with clock.measure("export"):
+    with meter.measure("export"):
         mailbox.progress("export", 0)
         bundle = export_bundle(store, spec, trained, pixels=run.evaluation, predictions=predictions)
-        cost = cost_of([meter.used(), *used[1:]], state)
+        used = meter.used_by_all()
+        cost = cost_of(used, state)
         mlflow_model = finish_tracking(
             run,
             curves=curves,
@@ -114,13 +127,13 @@ def train(
             summary=summary,
             report_keys=report_keys,
             bundle=bundle,
-            seconds=clock.seconds,
+            seconds=job_seconds(used),
             cost=cost,
         )
 
     return RunOutput(
         device=device_name(run.device),
-        seconds=clock.seconds,
+        seconds=job_seconds(meter.used_by_all()),
         summary=summary,
         report_keys=report_keys,
         curves_key=mailbox.prefix + CURVES_FILE,
@@ -147,7 +160,7 @@ def _begin(
     interruption: Interruption,
     *,
     ranks: Ranks,
-    clock: Stopwatch,
+    meter: Meter,
 ) -> _Begun:
     """Read and decode what the run needs; what cannot run is refused before that."""
     store, device = mailbox.store, ranks.device
@@ -163,7 +176,7 @@ def _begin(
     ranks.check_batches(
         spec,
         pictures=len(taught(items, spec.recipe)[0]),
-        valid=ranks.count if apart is None else len(apart[0]),
+        valid=None if apart is None else len(apart[0]),
     )
     weights = load_weights(spec.recipe)
     model = new_model(spec, device, weights=weights)
@@ -173,7 +186,7 @@ def _begin(
     if resumed is not None:
         log.info("goes on from a checkpoint: stage %d, epoch %d", state.stage + 1, state.epoch)
     tracker.start(device=device_name(device), curves=state.curves())
-    with clock.measure("cache"), ranks.first_of_node_first():
+    with meter.measure("cache"), ranks.first_of_node_first():
         presized, evaluation = open_pixels(
             store,
             items,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment
-from bearloop.transforms import EDGE, SPARSEST, draw_changes, moves, relights
+from bearloop.transforms import EDGE, SPARSEST, Drawn, draw_changes, moves, relights
 
 
 def augment(
@@ -21,6 +21,13 @@ def augment(
     All draws come from `random`, so that every device sees the same changes.
     """
     drawn = draw_changes(len(pixels), changes, random=random)
+    return apply_changes(pixels, drawn, changes, preprocess=preprocess)
+
+
+def apply_changes(
+    pixels: Tensor, drawn: Drawn, changes: Augment, *, preprocess: Preprocess
+) -> Tensor:
+    """Do to each picture what was drawn for it: uint8 [n, p, p, 3] -> [n, 3, size, size]."""
     values = _unit_values(pixels)
     if moves(changes) or values.shape[-1] != preprocess.size:
         matrix = torch.from_numpy(drawn.matrices).to(values.device)

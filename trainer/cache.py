@@ -25,6 +25,7 @@ from bearloop.preprocess import PictureError, read_picture, to_pixels
 from bearloop.store import MissingObjectError, Store, image_key
 from trainer.data import Item
 from trainer.errors import InputError
+from trainer.room import Free, check_room, free_bytes
 
 SHARD_BYTES: Final = 256 * 1024 * 1024
 MAX_THREADS: Final = 8
@@ -95,11 +96,12 @@ def open_pixels(
     folder: Path,
     report: Report,
     sizes: Sequence[int] = (),
+    free: Free = free_bytes,
 ) -> tuple[PresizedPixels, EvaluationPixels]:
     """Decode each picture that `folder` lacks, once for both; raises InputError naming a bad one.
 
     Presizing takes the shape that evaluation takes (crop, pad or squish), only larger. `sizes` are
-    those at which stages validate.
+    those at which stages validate. What the disk has no room for is refused before it is begun.
     """
     largest = max(evaluation.size, *sizes, 0)
     if presize < largest:
@@ -111,12 +113,11 @@ def open_pixels(
             way_out=f"presize to {largest} or more",
         )
     others = [size for size in dict.fromkeys(sizes) if size != evaluation.size]
-    folders = [
-        _spec_folder(folder, evaluation.model_copy(update={"size": size}))
-        for size in (presize, evaluation.size, *others)
-    ]
+    sides = (presize, evaluation.size, *others)
+    folders = [_spec_folder(folder, evaluation.model_copy(update={"size": side})) for side in sides]
     known = [set(_places(place).rows) for place in folders]
     missing = [item for item in items if any(item.sha256 not in rows for rows in known)]
+    _check_room(folder, missing, sides=list(dict.fromkeys(sides)), free=free)
     done = len(items) - len(missing)
     for part in _parts(missing, presize):
         # Equal sizes share one folder, whose shard must not be written twice.
@@ -128,6 +129,20 @@ def open_pixels(
         for size, place in zip(others, folders[2:], strict=True)
     }
     return PresizedPixels(folders[0], items), EvaluationPixels(folders[1], items, smaller)
+
+
+def _check_room(folder: Path, missing: Sequence[Item], *, sides: list[int], free: Free) -> None:
+    pictures = len({item.sha256 for item in missing})
+    shown = " and ".join(str(side) for side in sides)
+    check_room(
+        folder,
+        pictures * sum(side * side * 3 for side in sides),
+        what=f"{pictures} pictures, decoded at {shown} pixels,",
+        field="recipe.stages.presize",
+        value=str(sides[0]),
+        way_out="give a smaller presize or size",
+        free=free,
+    )
 
 
 def _spec_folder(folder: Path, spec: Preprocess) -> Path:

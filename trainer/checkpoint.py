@@ -117,6 +117,8 @@ class Checkpoints:
         self._store = store
         self._prefix = checkpoint_prefix(spec.job)
         self._spec = spec.digest()
+        self._every = spec.checkpoint_every.total_seconds()
+        self._saved = time.monotonic()
 
     def save(
         self,
@@ -144,6 +146,11 @@ class Checkpoints:
         self._store.put(key, safetensors.torch.save(plain))
         for key in self._keys()[:-KEPT]:
             self._store.delete(key)
+        self._saved = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Tell whether this attempt saved nothing for as long as the run says."""
+        return time.monotonic() - self._saved >= self._every
 
     def newest(self) -> Checkpoint | None:
         """Return the newest one that is whole and of this specification."""

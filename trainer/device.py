@@ -45,3 +45,5 @@ def make_deterministic() -> None:
     # Only there to show reads of memory that nothing wrote; costs a pass over every new tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    # cuDNN would round what convolutions read to ten bits, in a run that asks for fp32.
+    torch.backends.cudnn.allow_tf32 = False

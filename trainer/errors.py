@@ -19,5 +19,8 @@ class InputError(Exception):
         self.problem = Problem(code=code, detail=detail, field=field, value=value, way_out=way_out)
 
 
-class InterruptedRunError(Exception):
-    """The machine asked the run to leave (SIGTERM); ends the job with exit code 75."""
+class InterruptedRunError(BaseException):
+    """The machine asked the run to leave (SIGTERM); ends the job with exit code 75.
+
+    Like KeyboardInterrupt it's no Exception: no library may take it for a fault and go on.
+    """

@@ -14,19 +14,13 @@ from trainer.augment import augment
 from trainer.cache import EvaluationPixels, PresizedPixels
 from trainer.memory import too_large
 from trainer.model import Classifier
+from trainer.scratch import Room, in_memory
 
 View = Callable[[NDArray[np.int64]], Tensor]
 """Told rows [n], answers their normalised pictures, float32 [n, 3, size, size]."""
 Report = Callable[[int, int], None]
 """Told (pictures done, pictures in all)."""
 Rows = Sequence[int] | NDArray[np.integer]
-Room = Callable[[tuple[int, ...]], NDArray[np.float32]]
-"""Told a shape, returns an array to write answers into."""
-
-
-def in_memory(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return room for float32 numbers."""
-    return np.empty(shape, np.float32)
 
 
 class NonFiniteError(Exception):
@@ -150,6 +144,14 @@ def in_halves(answer: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
     return torch.cat([in_halves(answer, half) for half in pictures.tensor_split(2)])
 
 
+def finite(answers: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the answers [n, …] to some rows; raises NonFiniteError where they are no numbers."""
+    broken = ~np.isfinite(answers).all(axis=1)
+    if broken.any():
+        raise NonFiniteError(f"the model's answer to image {rows[broken][0]} is not finite")
+    return answers
+
+
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Keep fp32 fp32: cuDNN would round to TF32, and choose its algorithms by a race."""
@@ -179,7 +181,7 @@ def _over_batches(
     with exact_arithmetic():
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found = _finite(in_halves(answer, view(batch)).cpu().numpy(), batch)
+            found = finite(in_halves(answer, view(batch)).cpu().numpy(), batch)
             answers = room((len(rows), *found.shape[1:])) if answers is None else answers
             answers[start : start + len(batch)] = found
             if report is not None:
@@ -202,13 +204,6 @@ def _augmented(
         return augment(pixels, changes, preprocess=preprocess, random=random)
 
     return view
-
-
-def _finite(answers: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    broken = ~np.isfinite(answers).all(axis=1)
-    if broken.any():
-        raise NonFiniteError(f"the model's answer to image {rows[broken][0]} is not finite")
-    return answers
 
 
 def _shifted(report: Report | None, *, done: int, total: int) -> Report | None:

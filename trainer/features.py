@@ -1,13 +1,14 @@
 """Activations of a frozen body: one pass over the pictures, kept between runs as memory maps.
 
 A folder is named by all that decides the numbers: the body's weights, the model, preprocessing,
-augmentation, seed, the pictures in their order, and what computes in which precision. The pictures
-belong to the name since a body's last bits depend on who shares a batch: a run must not end with
-other weights because another one ran before it. Files are renamed into place whole: one cut short
-is never read.
+augmentation, seed, the pictures in their order, and what decodes, draws and computes them in which
+precision. The pictures belong to the name since a body's last bits depend on who shares a batch: a
+run must not end with other weights because another one ran before it. Files are renamed into place
+whole: one cut short is never read.
 """
 
 import hashlib
+import inspect
 import logging
 import time
 import uuid
@@ -16,18 +17,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import trainer.augment
+from bearloop import transforms
 from bearloop.contract.recipes import FeaturesStage, FitStage, Precision, Recipe
 from trainer.augment import augment
 from trainer.data import held_out, taught
-from trainer.evaluate import NonFiniteError, exact_arithmetic, in_halves, normalised
+from trainer.errors import InputError
+from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, in_halves, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
 from trainer.precision import autocast
+from trainer.room import Free, check_room, free_bytes
 from trainer.run import Run
+from trainer.step import Seen
 
 FOLDER = "features"
 log = logging.getLogger(__name__)
@@ -61,7 +68,13 @@ class View:
 
 
 def activations(
-    run: Run, model: Classifier, *, feeding: FeaturesStage, stage: FitStage, folder: Path
+    run: Run,
+    model: Classifier,
+    *,
+    feeding: FeaturesStage,
+    stage: FitStage,
+    folder: Path,
+    free: Free = free_bytes,
 ) -> Activations:
     """Return the body's answers to the pictures of a stage; computed where `folder` lacks them.
 
@@ -77,6 +90,15 @@ def activations(
     with run.ranks.first_of_node_first():
         missing = [name for name in rows if not (place / f"{name}.npy").exists()]
         started, total = time.monotonic(), sum(len(rows[name]) for name in missing)
+        check_room(
+            place,
+            total * model.feature_width * np.dtype(np.float32).itemsize,
+            what=f"activations of {total} pictures",
+            field="recipe.stages.views",
+            value=str(count),
+            way_out="take fewer views",
+            free=free,
+        )
         done = 0
         for name in missing:
             seen = _pictures(run, recipe, name=name, augmented=count > 1)
@@ -90,6 +112,31 @@ def activations(
         tuple(_read(place / f"{name}.npy") for name in views),
         None if apart is None else _read(place / "valid.npy"),
     )
+
+
+def made_by(feeding: FeaturesStage) -> list[str]:
+    """Name what makes the numbers: who decodes, computes, and draws views where there are some."""
+    makers = [f"pillow {PIL.__version__}", f"torch {torch.__version__}"]
+    if feeding.views > 1:
+        makers.append(f"numpy {np.__version__}")
+        makers += [digest_of(inspect.getsource(module)) for module in (transforms, trainer.augment)]
+    return makers
+
+
+def digest_of(source: str) -> str:
+    """Name a module by its text: a change of it is another module, released or not."""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def seen_by(run: Run, known: Activations | None, *, epoch: int = 0) -> tuple[Seen, Rows, Rows]:
+    """Return what a stage learns from in epoch `epoch` (from 0), its rows there, and their labels.
+
+    Pictures where nothing is known of them yet, else one view's activations.
+    """
+    rows, labels = taught(run.items, run.spec.recipe)
+    if known is None:
+        return run.presized, rows, labels
+    return known.view(epoch), np.arange(len(rows)), labels
 
 
 def head_logits(model: Classifier, rows: Floats, *, device: torch.device) -> Floats:
@@ -130,7 +177,7 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = run.spec.recipe.batch_size
     decided = [recipe.model, recipe.pool, recipe.preprocess.canonical(), size, run.device.type]
-    decided += [torch.__version__, recipe.precision, run.presized.spec.canonical()]
+    decided += [recipe.precision, run.presized.spec.canonical(), *made_by(feeding)]
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]
     digest.update(repr(decided).encode())
@@ -173,7 +220,9 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
             rows = part.rows[start : start + size]
             with exact_arithmetic(), autocast(part.precision, run.device):
                 answers = in_halves(model.features, part.seen(rows, batch)).float().cpu().numpy()
-            written[start : start + len(rows)] = answers
+            written[start : start + len(rows)] = _finite(
+                answers, rows, part=part, recipe=run.spec.recipe
+            )
             run.mailbox.progress("features", done + start + len(rows), total)
         written.flush()
         temporary.replace(part.path.with_name(part.path.name + ".npy"))
@@ -181,6 +230,25 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
         temporary.unlink(missing_ok=True)
         model.train(training)
     return done + len(part.rows)
+
+
+def _finite(answers: Floats, rows: Rows, *, part: _Part, recipe: Recipe) -> Floats:
+    """Let nothing broken be kept: no rate of the head would mend it, and later runs would find it.
+
+    Raises InputError.
+    """
+    try:
+        return finite(answers, rows)
+    except NonFiniteError as error:
+        # bf16 reaches as far as fp32: what breaks in it are the weights.
+        broken = part.precision != "fp16"
+        raise InputError(
+            "features_not_finite",
+            f"{error}, computed by the body alone in {part.precision}",
+            field="recipe.weights" if broken else "recipe.precision",
+            value=recipe.weights if broken else part.precision,
+            way_out="the weights are broken: give others" if broken else "take bf16, or fp32",
+        ) from error
 
 
 def _read(path: Path) -> Floats:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +17,10 @@ from bearloop.contract.runs import NO_CURVES, Curves, EpochPoint, LrFind
 from bearloop.intervals import wilson
 from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
-from trainer.data import held_out, taught
+from trainer.data import held_out
 from trainer.errors import InputError, InterruptedRunError
 from trainer.evaluate import NonFiniteError, log_softmax, logits
-from trainer.features import Activations, activations, head_logits
+from trainer.features import Activations, activations, head_logits, seen_by
 from trainer.lr_finder import find_rate, no_rate, publish
 from trainer.memory import HalvedTogetherError, Memory
 from trainer.model import Classifier, freeze_to, set_dropout
@@ -65,9 +64,10 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
             if place < state.stage:
                 continue
             _prepare(model, run.spec.recipe, stage)
-            known = _activations(run, model, state, stage=stage)
-            search = _Search(run, model, state, means.memory, known)
-            stage = _with_rate(search, place=place)
+            # Of a stage that had ended before nothing is left but to take its weights.
+            over = place == state.stage and _has_ended(state, stage)
+            known = None if over else _activations(run, model, state, stage=stage)
+            stage = _with_rate(run, model, state, place=place, memory=means.memory, known=known)
             optimiser = new_optimiser(model, stage)
             best: dict[str, Tensor] = {}
             if resumed is not None and place == resumed.state.stage:
@@ -179,30 +179,23 @@ def _curves_left(run: Run, state: FitState) -> Iterator[None]:
         raise
 
 
-class _Search(NamedTuple):
-    """What a rate is searched with."""
-
-    run: Run
-    model: Classifier
-    state: FitState
-    memory: Memory
-    known: Activations | None
-
-
-def _with_rate(by: _Search, *, place: int) -> FitStage:
+def _with_rate(
+    run: Run,
+    model: Classifier,
+    state: FitState,
+    *,
+    place: int,
+    memory: Memory,
+    known: Activations | None,
+) -> FitStage:
     """Return a stage whose layers are unfrozen with its rate, searched before where it says so."""
-    run, state, recipe = by.run, by.state, by.run.spec.recipe
+    recipe = run.spec.recipe
     search, stage = recipe.fits()[place]
     if search is not None and stage.name not in {find.stage for find in state.lr_finds}:
         with run.interruption.deferred():
-            with _saved_when_halved(run, by.model, state), state.timed(f"lr-find {stage.name}"):
+            with _saved_when_halved(run, model, state), state.timed(f"lr-find {stage.name}"):
                 found = find_rate(
-                    run,
-                    by.model,
-                    search=search,
-                    stage=stage,
-                    memory=by.memory,
-                    known=by.known,
+                    run, model, search=search, stage=stage, memory=memory, known=known
                 )
             state.lr_finds.append(found)
     if state.lr_finds:
@@ -215,7 +208,7 @@ def _with_rate(by: _Search, *, place: int) -> FitStage:
 
 def _fit_stage(run: Run, now: _Learning) -> None:
     state = now.state
-    while not _has_ended(now):
+    while not _has_ended(state, now.stage):
         started = time.monotonic() - state.seconds
         _train(run, now, started)
         valid_loss, error = _validate(run, now)
@@ -236,9 +229,7 @@ def _fit_stage(run: Run, now: _Learning) -> None:
             keep_snapshot(run, now.model, epoch=state.epoch)
         if best_epoch(state.epochs, now.stage) == point:
             now.best.update({k: v.detach().clone() for k, v in now.model.state_dict().items()})
-        # A head's epoch over activations costs less than the checkpoint that would save it.
-        due = now.known is None and len(state.epochs) % run.spec.checkpoint_every == 0
-        if due or _has_ended(now):
+        if _has_ended(state, now.stage):
             _save(run, now)
     if run.ranks.count > 1:
         # While the last epoch is validated only one of them may have heard it.
@@ -247,8 +238,9 @@ def _fit_stage(run: Run, now: _Learning) -> None:
         _end_with_best(run, now)
 
 
-def _has_ended(now: _Learning) -> bool:
-    return now.state.epoch == now.stage.epochs or is_over(now.state.epochs, now.stage)
+def _has_ended(state: FitState, stage: FitStage) -> bool:
+    """Tell of the stage where the state stands."""
+    return state.epoch == stage.epochs or is_over(state.epochs, stage)
 
 
 def _end_with_best(run: Run, now: _Learning) -> None:
@@ -263,13 +255,9 @@ def _end_with_best(run: Run, now: _Learning) -> None:
 def _train(run: Run, now: _Learning, started: float) -> None:
     """Train what is left of the running epoch."""
     state = now.state
-    rows, labels = taught(run.items, run.spec.recipe)
     recipe = run.spec.recipe.during(now.stage)
-    if now.known is None:
-        lesson = Lesson(recipe, now.stage, run.presized, rows, labels, run.spec.seed)
-    else:
-        view, places = now.known.view(state.epoch), np.arange(len(rows))
-        lesson = Lesson(recipe, now.stage, view, places, labels, run.spec.seed)
+    seen, rows, labels = seen_by(run, now.known, epoch=state.epoch)
+    lesson = Lesson(recipe, now.stage, seen, rows, labels, run.spec.seed)
     place = Place(state.epoch, len(state.epochs), state.batch, len(state.steps))
     with _saved_when_halved(run, now.model, state, now=now):
         for step in train_epoch(
@@ -279,6 +267,9 @@ def _train(run: Run, now: _Learning, started: float) -> None:
             run.tracker.log_step(step.point)
             run.mailbox.progress(now.stage.name, step.done, step.total, numbers=_numbers(state))
             _leave_if_asked(run, now)
+            # The first process alone saves, and the others need not agree that it does.
+            if run.ranks.leads and run.checkpoints.is_due():
+                _save(run, now)
 
 
 def _validate(run: Run, now: _Learning) -> tuple[float, Metric] | tuple[None, None]:
@@ -340,6 +331,7 @@ def _saved_when_halved(
         if now is None:
             run.checkpoints.save(model, None, state)
         else:
+            state.scale = scale_of(now.team.means.scaler)
             run.checkpoints.save(model, now.optimiser, state, best=now.best)
         raise
 

@@ -1,10 +1,10 @@
 """SIGTERM: a run leaves at once, or after a checkpoint while it is training."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bearloop.sigterm import on_sigterm
 from trainer.errors import InterruptedRunError
 
 
@@ -17,7 +17,7 @@ class Interruption:
 
     def listen(self) -> None:
         """Take SIGTERM: outside `deferred` it raises InterruptedRunError where the run stands."""
-        signal.signal(signal.SIGTERM, self._on_signal)
+        on_sigterm(self._on_signal, lost=InterruptedRunError)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
@@ -30,7 +30,7 @@ class Interruption:
         if self.requested:
             raise InterruptedRunError("asked to leave")
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         if not self._deferred:
-            raise InterruptedRunError(f"asked to leave by signal {number}")
+            raise InterruptedRunError("asked to leave by SIGTERM")

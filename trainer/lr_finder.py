@@ -13,9 +13,8 @@ from torch import nn
 
 from bearloop.contract.recipes import FitStage, Flat, LrFindStage, Recipe
 from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
-from trainer.data import taught
 from trainer.errors import InputError, InterruptedRunError
-from trainer.features import Activations
+from trainer.features import Activations, seen_by
 from trainer.lr_suggestions import suggest
 from trainer.memory import Memory
 from trainer.model import Classifier
@@ -129,7 +128,7 @@ def _points(
 ) -> Iterator[LrPoint | None]:
     """Yield each step's point; None where the loss is no number, and nothing after it."""
     ranks, recipe, seed = run.ranks, run.spec.recipe.during(stage), run.spec.seed
-    rows, labels = taught(run.items, run.spec.recipe)
+    seen, rows, labels = seen_by(run, known)
     weights = class_weights(labels, recipe)
     learner = ranks.learner(model if known is None else model.head)
     team = Team(ranks, learner, Means.of(recipe, run.device, memory))
@@ -142,12 +141,11 @@ def _points(
         at = _at(stage, lr)
         set_rates(optimiser, at, groups=len(model.layer_groups()), step=0, steps=1)
         own = ranks.share(batch)
-        seen = run.presized.gather(rows[own]) if known is None else known.view(0).gather(own)
         try:
             loss = train_step(
                 team.learner,
                 optimiser,
-                pictures=seen,
+                pictures=seen.gather(rows[own]),
                 labels=labels[own],
                 recipe=recipe,
                 stage=at,

@@ -5,7 +5,8 @@ only BatchNorm takes its statistics over each part.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -75,6 +76,22 @@ class Memory:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
+    @contextmanager
+    def for_the_optimiser(self, *, step: int) -> Iterator[None]:
+        """Let the weights be changed: no picture is on the device any more, and nothing to halve.
+
+        Raises InputError where the optimiser's state does not fit, which its first step makes.
+        """
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise _no_room(
+                "the model and what its optimiser keeps of it do not fit",
+                at=f"step {step}",
+                way_out="take a smaller model, train fewer of its layers (frozen_to), or a GPU "
+                "with more memory",
+            ) from error
+
     def _halve(self, pictures: int, *, accumulate: int, step: int, said: str) -> None:
         log.warning("out of memory at step %d: %s", step, said)
         parts = self.parts(pictures, accumulate=accumulate)
@@ -94,12 +111,20 @@ class Memory:
 def too_large(pictures: int, *, at: str = "evaluation") -> InputError:
     """Return the error of a run whose model is too large for the device."""
     what = "one picture fits" if pictures == 1 else f"{pictures} pictures at a time fit"
-    return InputError(
-        "out_of_memory",
-        f"not even {what} into the device's memory ({at})",
-        field="recipe.model",
+    return _no_room(
+        f"not even {what}",
+        at=at,
         way_out="take smaller pictures (size), a smaller model, precision bf16 or fp16, or a GPU "
         "with more memory",
+    )
+
+
+def _no_room(what: str, *, at: str, way_out: str) -> InputError:
+    return InputError(
+        "out_of_memory",
+        f"{what} into the device's memory ({at})",
+        field="recipe.model",
+        way_out=way_out,
     )
 
 

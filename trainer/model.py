@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from bearloop.contract.models import MODELS, find_misfit
+from bearloop.contract.models import MODELS, find_misfits
 from bearloop.contract.recipes import Recipe
 from trainer.errors import InputError
 from trainer.families import family_of
@@ -139,7 +139,7 @@ def set_dropout(model: Classifier, share: float) -> None:
 
 
 def _check_model(recipe: Recipe) -> None:
-    misfit = find_misfit(recipe)
+    misfit = next(find_misfits(recipe), None)
     if misfit is not None:
         raise InputError(
             "unknown_model" if recipe.model not in MODELS else "model_misfit",

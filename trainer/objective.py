@@ -29,10 +29,10 @@ class Mix:
     partner: Tensor
     """Place of the other picture, [n]."""
 
-    def mixed(self, pixels: Tensor) -> Tensor:
-        """Blend pictures [n, …] with their partners."""
-        share = self.share.view(-1, *[1] * (pixels.ndim - 1))
-        return pixels[self.partner].lerp_(pixels, share)
+    def mixed(self, pixels: Tensor, others: Tensor, place: slice) -> Tensor:
+        """Blend the pictures [m, …] of a place with their partners, into whose room they go."""
+        share = self.share[place].view(-1, *[1] * (pixels.ndim - 1))
+        return others.lerp_(pixels, share)
 
 
 @dataclass(frozen=True)

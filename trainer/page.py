@@ -41,7 +41,8 @@ def write_note(
     """Write what a reader wants first: how good it is, on what, by what, and what went wrong."""
     valid = summary.splits.get("valid")
     names = {entry.id: entry.name for entry in spec.classes}
-    parts = [_headline(valid), _about(spec, page), _links(page, plots), _figures(summary)]
+    # MLflow folds the note up behind a few lines: what leads on stands among them.
+    parts = [_headline(valid), _links(page, plots), _about(spec, page), _figures(summary)]
     if spec.recipe.train_on == "all":
         parts.insert(0, NOTHING_HELD_OUT)
     if valid is not None:
@@ -125,7 +126,10 @@ def _confused(pairs: Sequence[Confusion], names: Mapping[int, str]) -> str:
 
 
 def _findings(findings: Sequence[Finding]) -> str:
-    lines = [f"- `{one.code}`: {_plain(one.evidence)}. {_plain(one.way_out)}." for one in findings]
+    lines = [
+        f"- `{one.code}`: {_plain(one.evidence)}. **Way out:** {_plain(one.way_out)}."
+        for one in findings
+    ]
     return "\n".join(["**What to look at**", "", *lines]) if lines else ""
 
 

@@ -1,7 +1,9 @@
 """The run's pictures for MLflow: curves, rate finder, confusion and top losses, as PNG files."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,11 +21,14 @@ TOP_LOSSES: Final = 9
 TRAIN_COLOUR: Final = "#9db7d5"
 SMOOTH_COLOUR: Final = "#2f5d8c"
 VALID_COLOUR: Final = "#d1603d"
+QUIET_COLOUR: Final = "#777777"
 MOST_CELLS: Final = 40
 """Classes up to which each cell of the confusion matrix is written out."""
 SMOOTHING: Final = 0.98
 """Of the running mean of the training loss, as in the lesson's recorder; less for short runs, which
 it would lag behind."""
+LETTERS: Final = 70
+"""Small ones that fit side by side above one of two plots."""
 
 
 def draw_plots(
@@ -76,6 +81,7 @@ def draw_losses(curves: Curves) -> bytes:
     losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
+    _mark_steps(losses, curves)
     return _png(figure)
 
 
@@ -88,6 +94,8 @@ def draw_rates(curves: Curves) -> bytes:
     axes[0].set_ylim(bottom=0)
     axes[1].plot(steps, [point.momentum for point in curves.steps], color=SMOOTH_COLOUR)
     axes[1].set(title="Momentum", xlabel="step", ylabel="momentum")
+    for place in axes:
+        _mark_steps(place, curves)
     return _png(figure)
 
 
@@ -99,10 +107,12 @@ def draw_lr_find(find: LrFind) -> bytes:
     means = [point.smoothed for point in find.points]
     axes.plot(rates, raw, color=TRAIN_COLOUR, linewidth=0.8, label="loss, each step")
     axes.plot(rates, means, color=SMOOTH_COLOUR, linewidth=1.8, label="loss, smoothed")
-    marks = zip("osD^", find.suggestions.items(), strict=False)
+    marks = zip("osD^", sorted(find.suggestions.items()), strict=False)
     for mark, (name, rate) in marks:
         height = float(np.interp(np.log(rate), np.log(rates), means))
         axes.plot(rate, height, mark, color=VALID_COLOUR, label=f"{name}: {rate:.2g}")
+    if find.lr is not None:
+        axes.axvline(find.lr, color=QUIET_COLOUR, linewidth=0.8, linestyle=":")
     what = find.reason or f"taken for auto: {find.lr:.2g}"
     axes.set(
         title=f"Rate finder before {find.stage}\n{what}", xlabel="learning rate", ylabel="loss"
@@ -175,7 +185,43 @@ def _draw_errors(errors: "Axes", curves: Curves, measured: Sequence[MeasuredEpoc
     _plot_valid(errors, [point.epoch for point in measured], rates)
     errors.set(title="Valid error, with its 95 % interval", xlabel="epoch", ylabel="% wrong")
     errors.set_ylim(bottom=0)
-    errors.locator_params(axis="x", integer=True)
+    errors.set_xlim(0.5, measured[-1].epoch + 0.5)
+    _count(errors)
+    _mark_stages(errors, [(point.stage, point.epoch + 0.5) for point in curves.epochs], begin=0.5)
+
+
+def _mark_steps(axes: "Axes", curves: Curves) -> None:
+    _count(axes)
+    # Curves of long ago do not know where their epochs ended.
+    ends = [(point.stage, point.step) for point in curves.epochs if point.step is not None]
+    _mark_stages(axes, ends, begin=0.5)
+
+
+def _mark_stages(axes: "Axes", ends: Iterable[tuple[str, float]], *, begin: float) -> None:
+    """Tell several stages from each other, by the places where their epochs end."""
+    stages = [(stage, [*found][-1][1]) for stage, found in groupby(ends, key=itemgetter(0))]
+    if len(stages) < 2:
+        return
+    names, length = {}, stages[-1][1] - begin
+    for stage, end in stages:
+        if len(stage) <= LETTERS * (end - begin) / length:
+            names[(begin + end) / 2] = stage
+        if end < stages[-1][1]:
+            axes.axvline(end, color=QUIET_COLOUR, linewidth=0.8, linestyle=":")
+        begin = end
+    above = axes.secondary_xaxis("top")
+    above.set_xticks(list(names), list(names.values()), fontsize=8, color=QUIET_COLOUR)
+    above.tick_params(length=0)
+    above.spines["top"].set_visible(False)
+
+
+def _count(axes: "Axes") -> None:
+    """Let an axis that counts have whole numbers, be there one or thousands."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(
+        MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
 
 
 def _plot_valid(axes: "Axes", places: Sequence[float], values: Sequence[float]) -> None:
@@ -231,5 +277,5 @@ def _figure(rows: int, columns: int, *, width: float, height: float) -> "tuple[F
 
 def _png(figure: "Figure") -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()

@@ -1,5 +1,9 @@
 """What the report is made of: every image predicted, plain, augmented, and out of fold."""
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,15 +12,19 @@ from torch import Tensor, nn
 from bearloop.contract.recipes import CacheStage, EvaluateStage, Recipe
 from bearloop.contract.runs import NO_CURVES, Curves, RunSpec
 from trainer.errors import InputError
-from trainer.evaluate import features, logits, softmax, tta_probabilities
+from trainer.evaluate import NonFiniteError, features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
 from trainer.heads import head_judge
 from trainer.model import Classifier, build_classifier
 from trainer.order import step_seed
 from trainer.out_of_fold import Judge, out_of_fold
+from trainer.outcome import leave_curves
 from trainer.report import Predictions
 from trainer.run import Run
 from trainer.scratch import scratch_array
+from trainer.step import not_finite
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 
@@ -35,19 +43,19 @@ def check_stages(recipe: Recipe) -> tuple[CacheStage, EvaluateStage]:
             way_out="give one cache stage, one fit stage or more, and one evaluate stage",
         )
     lacking = recipe.without_rate()
-    if lacking is not None:
+    if lacking:
         raise InputError(
             "recipe_not_whole",
-            f"no lr-find stage stands before {lacking.name!r}, whose lr is auto",
+            f"no lr-find stage stands before {lacking[0].name!r}, whose lr is auto",
             field="recipe.stages.lr",
             value="auto",
             way_out="put an lr-find stage before it, or give a number",
         )
     stops = recipe.stopped_by_nothing()
-    if stops is not None:
+    if stops:
         raise InputError(
             "recipe_not_whole",
-            f"the stage {stops.name!r} stops early, and nothing is held out to stop by",
+            f"the stage {stops[0].name!r} stops early, and nothing is held out to stop by",
             field="recipe.train_on",
             value=recipe.train_on,
             way_out="leave early_stopping out, or train on the train split",
@@ -70,14 +78,56 @@ def predict(
     *,
     weights: dict[str, Tensor] | None,
     curves: Curves = NO_CURVES,
+    say: Callable[[str], None] = log.warning,
 ) -> Predictions:
     """Predict every image of the version, whatever its split.
 
     `weights` are what the body began as, None for random: labels are judged by what it knew then.
-    `curves` are the run's, whose rates and epochs other models are trained with.
+    `curves` are the run's, whose rates and epochs other models are trained with. `say` is told what
+    happened beside the plan, by every process. Raises InputError where the model is broken.
     """
-    rows = run.ranks.share(np.arange(len(run.items)))
-    recipe, (_, stage) = run.spec.recipe, check_stages(run.spec.recipe)
+    stage = check_stages(run.spec.recipe)[1]
+    with _told_when_broken(run, curves):
+        answers, views = _answers(run, model, stage)
+    # Where the run learnt from the test labels too, it is no judge of them.
+    unbiased = weights is None and run.spec.recipe.train_on == "train"
+    lost: list[int] = []
+    unseen = out_of_fold(
+        run.items,
+        _judge(run, weights, curves, lost=lost),
+        classes=len(run.spec.classes),
+        folds=stage.folds,
+        own=softmax(answers).astype(np.float32) if unbiased else None,
+        turns=(run.ranks.number, run.ranks.count),
+        report=run.mailbox.counter("judge-labels"),
+    )
+    _say_what_was_lost(run, lost, say)
+    return Predictions(
+        items=run.items,
+        classes=run.spec.classes,
+        logits=answers,
+        tta=views,
+        train_on=run.spec.recipe.train_on,
+        out_of_fold=run.ranks.joined(unseen),
+    )
+
+
+@contextmanager
+def _told_when_broken(run: Run, curves: Curves) -> Iterator[None]:
+    """Name the stage whose last step broke the weights, where nothing was validated behind it."""
+    try:
+        yield
+    except NonFiniteError as error:
+        leave_curves(run, curves)
+        last = fit_stages(run.spec.recipe, curves.lr_finds)[-1]
+        raise not_finite(last, step=len(curves.steps), what=str(error)) from error
+
+
+def _answers(
+    run: Run, model: nn.Module, stage: EvaluateStage
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return every image's logits, and its probabilities over augmented views where asked for."""
+    rows, recipe = run.ranks.share(np.arange(len(run.items))), run.spec.recipe
     answers = logits(
         model,
         run.evaluation,
@@ -87,49 +137,31 @@ def predict(
         batch_size=recipe.batch_size,
         report=run.mailbox.counter("evaluate"),
     )
-    plain, views = softmax(answers), None
-    if stage.tta_views:
-        views = tta_probabilities(
-            model,
-            run.presized,
-            rows,
-            plain=plain,
-            changes=recipe.augment,
-            stage=stage,
-            # Each process draws for its own pictures.
-            seed=run.spec.seed if run.ranks.leads else step_seed(run.spec.seed, run.ranks.number),
-            device=run.device,
-            preprocess=recipe.preprocess,
-            batch_size=recipe.batch_size,
-            report=run.mailbox.counter("evaluate-augmented"),
-        )
-        views = run.ranks.gathered(views)
-    answers = run.ranks.gathered(answers)
-    # Where the run learnt from the test labels too, it is no judge of them.
-    unbiased = weights is None and recipe.train_on == "train"
-    unseen = out_of_fold(
-        run.items,
-        _judge(run, weights, curves),
-        classes=len(run.spec.classes),
-        folds=stage.folds,
-        own=softmax(answers).astype(np.float32) if unbiased else None,
-        turns=(run.ranks.number, run.ranks.count),
-        report=run.mailbox.counter("judge-labels"),
+    if not stage.tta_views:
+        return run.ranks.gathered(answers), None
+    views = tta_probabilities(
+        model,
+        run.presized,
+        rows,
+        plain=softmax(answers),
+        changes=recipe.augment,
+        stage=stage,
+        # Each process draws for its own pictures.
+        seed=run.spec.seed if run.ranks.leads else step_seed(run.spec.seed, run.ranks.number),
+        device=run.device,
+        preprocess=recipe.preprocess,
+        batch_size=recipe.batch_size,
+        report=run.mailbox.counter("evaluate-augmented"),
     )
-    return Predictions(
-        items=run.items,
-        classes=run.spec.classes,
-        logits=answers,
-        tta=views,
-        train_on=recipe.train_on,
-        out_of_fold=run.ranks.joined(unseen),
-    )
+    return run.ranks.gathered(answers), run.ranks.gathered(views)
 
 
-def _judge(run: Run, weights: dict[str, Tensor] | None, curves: Curves) -> Judge:
+def _judge(
+    run: Run, weights: dict[str, Tensor] | None, curves: Curves, *, lost: list[int]
+) -> Judge:
     """Heads over the body as it was before the run; whole models where that knew nothing."""
     if weights is None:
-        return _whole_judge(run, curves)
+        return _whole_judge(run, curves, lost=lost)
     own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
@@ -140,33 +172,53 @@ def _judge(run: Run, weights: dict[str, Tensor] | None, curves: Curves) -> Judge
         report=run.mailbox.counter("features"),
         room=scratch_array,
     )
-    before = run.ranks.gathered(own)
+    before = run.ranks.gathered(own, room=scratch_array)
     labels = [item.label for item in run.items]
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run, curves: Curves) -> Judge:
+def _whole_judge(run: Run, curves: Curves, *, lost: list[int]) -> Judge:
+    """Train as the run did; how many pictures a model that diverged leaves unjudged is `lost`."""
     labels = np.array([-1 if item.label is None else item.label for item in run.items])
 
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
         model = new_model(run.spec, run.device, weights=None)
-        fit_rows(
-            model,
-            recipe=run.spec.recipe,
-            curves=curves,
-            presized=run.presized,
-            rows=taught,
-            labels=labels[taught],
-            seed=run.spec.seed,
-        )
-        answers = logits(
-            model,
-            run.evaluation,
-            judged,
-            device=run.device,
-            preprocess=run.spec.recipe.preprocess,
-            batch_size=run.spec.recipe.batch_size,
-        )
+        try:
+            fit_rows(
+                model,
+                recipe=run.spec.recipe,
+                curves=curves,
+                presized=run.presized,
+                rows=taught,
+                labels=labels[taught],
+                seed=run.spec.seed,
+            )
+            answers = logits(
+                model,
+                run.evaluation,
+                judged,
+                device=run.device,
+                preprocess=run.spec.recipe.preprocess,
+                batch_size=run.spec.recipe.batch_size,
+            )
+        except (InputError, NonFiniteError) as error:
+            if isinstance(error, InputError) and error.problem.code != "loss_not_finite":
+                raise
+            log.warning("a model that judges %d labels diverged: %s", len(judged), error)
+            lost.append(len(judged))
+            classes = len(run.spec.classes)
+            return np.full((len(judged), classes), 1 / classes)
         return softmax(answers)
 
     return judge
+
+
+def _say_what_was_lost(run: Run, lost: list[int], say: Callable[[str], None]) -> None:
+    # Each process knows of its own judges only.
+    pictures = int(run.ranks.gathered(np.asarray(lost, dtype=np.float32)).sum())
+    if pictures:
+        say(
+            f"{pictures} labels could not be judged: a model that was trained without them "
+            "diverged, as the run did not, so their out-of-fold probability is a guess; a lower "
+            "rate would let all be judged"
+        )

@@ -28,6 +28,7 @@ from bearloop.contract.runs import RunSpec
 from trainer.device import choose_device, sees_gpus, too_few_gpus
 from trainer.errors import InputError, InterruptedRunError
 from trainer.mailbox import Mailbox
+from trainer.scratch import Room, in_memory
 from trainer.settings import RankSettings, read_rank
 from trainer.shared_norm import share_statistics
 
@@ -37,6 +38,8 @@ PORT: Final = 29500
 """On the first pod of a run on several nodes, where the others find it; torch's own."""
 JOINING: Final = timedelta(minutes=30)
 """How long a pod waits for the others to be scheduled and pulled."""
+CHUNK_BYTES: Final = 16 * 1024 * 1024
+"""That a process sends at a time of what is too much for memory."""
 PATIENCE: Final = timedelta(days=1)
 """While others may be at something long: decoding a million pictures, predicting them."""
 log = logging.getLogger(__name__)
@@ -122,18 +125,30 @@ class Ranks:
         if not self.local:
             self.wait()
 
-    def gathered(self, own: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Join every process's rows [n, …], the first one's first; all get them."""
+    def gathered(
+        self, own: NDArray[np.float32], *, room: Room = in_memory, chunk_bytes: int = CHUNK_BYTES
+    ) -> NDArray[np.float32]:
+        """Join every process's rows [n, …], the first one's first; all get them, in a `room`.
+
+        Beside it no more than a chunk of each process is in memory.
+        """
         if self.count == 1:
             return own
         sizes = self._gathered_sizes(len(own))
-        padded = torch.zeros(max(sizes), *own.shape[1:])
-        padded[: len(own)] = torch.from_numpy(own)
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded, group=self.patient)
-        return np.concatenate(
-            [part[:size].numpy() for part, size in zip(parts, sizes, strict=True)]
-        )
+        starts = np.cumsum([0, *sizes])
+        joined = room((sum(sizes), *own.shape[1:]))
+        step = max(1, chunk_bytes // max(1, own[:1].nbytes))
+        for done in range(0, max(sizes), step):
+            part = own[done : done + step]
+            # All send equally much.
+            padded = torch.zeros(min(step, max(sizes) - done), *own.shape[1:])
+            padded[: len(part)] = torch.from_numpy(part)
+            parts = [torch.empty_like(padded) for _ in sizes]
+            dist.all_gather(parts, padded, group=self.patient)
+            for start, size, found in zip(starts, sizes, parts, strict=False):
+                there = found[: max(0, size - done)].numpy()
+                joined[start + done : start + done + len(there)] = there
+        return joined
 
     def joined(self, own: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fill each one's NaN rows [n, …] with what another process has there; all get them."""
@@ -148,10 +163,10 @@ class Ranks:
         if self.count > 1 and len(set(self._gathered_sizes(steps))) > 1:
             raise StrayedError("the processes read different checkpoints")
 
-    def check_batches(self, spec: RunSpec, *, pictures: int, valid: int) -> None:
+    def check_batches(self, spec: RunSpec, *, pictures: int, valid: int | None) -> None:
         """Raise InputError where so many processes cannot share the batches, or the valid images.
 
-        `pictures` are those that are learnt from.
+        `pictures` are those that are learnt from; `valid` None: nothing is held out.
         """
         least = self.least_batch
         recipe = spec.recipe
@@ -161,7 +176,7 @@ class Ranks:
             raise self._too_many(
                 spec, f"batches of {size} pictures", f"a batch needs {least} pictures or more"
             )
-        if valid < self.count > 1:
+        if valid is not None and valid < self.count > 1:
             raise self._too_many(
                 spec, f"{valid} valid images", f"{self.count} valid images or more are needed"
             )

@@ -1,8 +1,6 @@
-"""What stays the same through a run, and the time of its stages."""
+"""What stays the same through a run."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,17 +33,3 @@ class Run:
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.ranks.device
-
-
-class Stopwatch:
-    """Seconds of each stage, by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Time what happens inside."""
-        started = time.monotonic()
-        yield
-        self.seconds[stage] = time.monotonic() - started

@@ -1,11 +1,20 @@
-"""Arrays too large for memory: the system may write them to disk, and nothing is left of them."""
+"""Room for arrays: in memory, or where the system may write them to disk and nothing is left."""
 
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.settings import cache_folder
+
+Room = Callable[[tuple[int, ...]], NDArray[np.float32]]
+"""Told a shape, returns an array to write into."""
+
+
+def in_memory(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return room for float32 numbers."""
+    return np.empty(shape, np.float32)
 
 
 def scratch_array(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -83,6 +83,12 @@ def share_cores(processes: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
 
+def scratch_limit() -> int | None:
+    """Return how many bytes the folder of temporary files may hold; None: nobody counts them."""
+    told = os.environ.get(environment.SCRATCH_LIMIT)
+    return int(told) if told else None
+
+
 def cache_folder() -> Path:
     """Return the folder for decoded pictures, which may outlive the run."""
     named = os.environ.get(environment.CACHE)

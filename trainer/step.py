@@ -10,12 +10,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bearloop.contract.recipes import FitStage, Precision, Recipe
 from bearloop.contract.runs import StepPoint
-from trainer.augment import augment
 from trainer.errors import InputError
 from trainer.memory import Memory
 from trainer.model import Classifier
@@ -24,10 +23,9 @@ from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
 from trainer.precision import autocast, new_scaler
 from trainer.ranks import Ranks, alone
+from trainer.views import Pictures, Views
 
 Rows = NDArray[np.int64]
-Pictures = NDArray[np.uint8] | NDArray[np.float32]
-"""Presized pixels [n, p, p, 3], or what the head sees of them, [n, features]."""
 
 
 class Seen(Protocol):
@@ -186,16 +184,15 @@ def train_step(
     device = next(model.parameters()).device
     share = share or Share(alone(), len(labels), len(labels))
     means = means or Means.of(recipe, device)
+    mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
+    views = Views.of(pictures, recipe, seed=seed, mix=mix, device=device)
+    known = torch.from_numpy(labels).to(device)
+    target = target_of(known, stage=stage, weights=weights, mix=mix)
 
     def gradient(parts: int) -> float:
         torch.manual_seed(seed)  # dropout's
         optimiser.zero_grad()
-        pixels = _views(pictures, recipe, seed=seed, device=device)
-        mix = draw_mix(len(labels), stage=stage, seed=seed, device=device)
-        pixels = pixels if mix is None else mix.mixed(pixels)
-        known = torch.from_numpy(labels).to(device)
-        target = target_of(known, stage=stage, weights=weights, mix=mix)
-        return _gradient(model, pixels, target, share=share, means=means, parts=parts)
+        return _gradient(model, views, target, share=share, means=means, parts=parts)
 
     value = means.memory.within(
         model, gradient, pictures=share.least, accumulate=recipe.accumulate, step=step
@@ -203,8 +200,9 @@ def train_step(
     value = share.ranks.mean_loss(value, own=share.own, of=share.of)
     if not math.isfinite(value):
         raise not_finite(stage, step=step, what=f"the loss is {value}")
-    means.scaler.step(optimiser)
-    means.scaler.update()
+    with means.memory.for_the_optimiser(step=step):
+        means.scaler.step(optimiser)
+        means.scaler.update()
     return value
 
 
@@ -220,17 +218,18 @@ def not_finite(stage: FitStage, *, step: int, what: str) -> InputError:
 
 
 def _gradient(
-    model: nn.Module, pixels: Tensor, target: Target, *, share: Share, means: Means, parts: int
+    model: nn.Module, views: Views, target: Target, *, share: Share, means: Means, parts: int
 ) -> float:
     """Leave the gradient of this process's pictures, summed over its parts; return their loss."""
     losses = []
-    for number, places in enumerate(np.array_split(np.arange(len(pixels)), parts), start=1):
+    for number, places in enumerate(np.array_split(np.arange(len(views)), parts), start=1):
         part = slice(int(places[0]), int(places[-1]) + 1)
+        pixels = views.part(part)
         with _exchanging(model, now=number == parts):
             with autocast(means.precision, pixels.device):
-                logits = model(pixels[part])
+                logits = model(pixels)
             loss = target.part(part).loss(logits.float())
-            loss = loss if parts == 1 else loss * (len(places) / len(pixels))
+            loss = loss if parts == 1 else loss * (len(places) / len(views))
             weighed = share.ranks.weighed(loss, own=share.own, of=share.of)
             means.scaler.scale(weighed).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
@@ -244,16 +243,6 @@ def _exchanging(model: nn.Module, *, now: bool) -> AbstractContextManager[None]:
         return nullcontext()
     waiting: AbstractContextManager[None] = model.no_sync()
     return waiting
-
-
-def _views(pictures: Pictures, recipe: Recipe, *, seed: int, device: torch.device) -> Tensor:
-    """Augment pixels; activations are what the head sees already."""
-    here = torch.from_numpy(pictures).to(device)
-    if pictures.dtype == np.float32:
-        return here
-    random = np.random.default_rng(seed)
-    changed = augment(here, recipe.augment, preprocess=recipe.preprocess, random=random)
-    return changed.contiguous(memory_format=torch.channels_last)
 
 
 def _gathered_ahead(presized: Seen, parts: Sequence[Rows]) -> Iterator[Pictures]:

@@ -41,7 +41,7 @@ STEP_METRICS: Final = ("loss", "lr", "momentum")
 EPOCH_METRICS: Final = ("train_loss", "valid_loss", "error_rate", "seconds")
 """Of an epoch, beside the ends of the error's interval."""
 METRICS_PER_CALL: Final = 900
-"""MLflow takes 1,000; a multiple of three keeps the metrics of one step together."""
+"""MLflow takes 1,000."""
 PARAMETERS_PER_CALL: Final = 100
 NO_NAME: Final = re.compile(r"[^\w\-. ]", re.ASCII)
 """What a name in MLflow must not hold, the slash too: it parts groups of charts."""
@@ -92,8 +92,9 @@ class Tracker:
         self._spec = spec
         self._run = "" if spec.tracking is None else spec.tracking.run_id
         self._waiting: list[_Point] = []
-        self._last_step = 0
-        self._last_epoch = 0
+        self._last: dict[str, int] = {}
+        """Newest step of each metric that MLflow has, or that waits for it: a call may have been
+        taken in part."""
         self._began = 0
         self._clock = 0
         self._page = Page(address="", tags={})
@@ -117,8 +118,9 @@ class Tracker:
             found = client.get_run(self._run)
             self._began = int(found.info.start_time)
             self._page = _page(found)
-            self._last_step = _last_step(client, self._run, STEPS + STEP_METRICS[0])
-            self._last_epoch = _last_step(client, self._run, EPOCHS + EPOCH_METRICS[0])
+            for key in found.data.metrics:
+                if key.startswith((STEPS, EPOCHS)):
+                    self._last[key] = _last_step(client, self._run, key)
             self._describe(client, device)
         for step in curves.steps:
             self.log_step(step)
@@ -127,16 +129,14 @@ class Tracker:
         self.flush()
 
     def log_step(self, point: StepPoint) -> None:
-        """Keep one step for the next flush, unless MLflow has it."""
-        if self._run and point.step > self._last_step:
-            self._last_step = point.step
+        """Keep one step for the next flush, or what MLflow lacks of it."""
+        if self._run:
             values = point.model_dump(include=set(STEP_METRICS))
             self._keep(STEPS, values, step=point.step)
 
     def log_epoch(self, point: EpochPoint) -> None:
-        """Keep one epoch for the next flush, unless MLflow has it."""
-        if self._run and point.epoch > self._last_epoch:
-            self._last_epoch = point.epoch
+        """Keep one epoch for the next flush, or what MLflow lacks of it."""
+        if self._run:
             values = point.model_dump(include=set(EPOCH_METRICS), exclude_none=True)
             if point.error is not None:
                 values |= {"error_rate_low": point.error.low, "error_rate_high": point.error.high}
@@ -219,7 +219,9 @@ class Tracker:
         # MLflow draws by time too: the clock must not run backwards between two steps.
         self._clock = max(self._clock, int(time.time() * 1000))
         for key, value in values.items():
-            self._waiting.append(_Point(group + key, value, step=step, at=self._clock))
+            if step > self._last.get(group + key, 0):
+                self._last[group + key] = step
+                self._waiting.append(_Point(group + key, value, step=step, at=self._clock))
 
     def _send(self) -> None:
         from mlflow.entities import Metric as Logged

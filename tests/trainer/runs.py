@@ -1,6 +1,9 @@
 """Opens a small run over a folder store, ready to fit."""
 
 from pathlib import Path
+from typing import Final
+
+import torch
 
 from bearloop.contract.recipes import CacheStage
 from bearloop.contract.runs import RunSpec
@@ -15,8 +18,11 @@ from trainer.model import Classifier
 from trainer.predict import new_model
 from trainer.ranks import Ranks, alone
 from trainer.run import Run
+from trainer.settings import ask_for_determinism
 from trainer.tracking import Tracker
 from trainer.weights import load_weights
+
+CPU: Final = torch.device("cpu")
 
 
 def open_run(
@@ -28,6 +34,7 @@ def open_run(
     ranks: Ranks | None = None,
 ) -> Run:
     """Decode the version's pictures into `folder` and return the run."""
+    ask_for_determinism()
     make_deterministic()
     items = load_items(store, spec)
     presize = next(s.presize for s in spec.recipe.stages if isinstance(s, CacheStage))
@@ -45,7 +52,7 @@ def open_run(
         items=items,
         presized=presized,
         evaluation=evaluation,
-        ranks=ranks or alone(),
+        ranks=ranks or alone(CPU),
         mailbox=Mailbox(store, job=spec.job, attempt="first"),
         checkpoints=Checkpoints(store, spec),
         tracker=Tracker(spec),

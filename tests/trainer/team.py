@@ -19,16 +19,22 @@ from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.short import Short
-from trainer.cost import Meter
+from trainer.cost import FIT
 from trainer.data import labelled
 from trainer.device import make_deterministic
 from trainer.errors import InterruptedRunError
 from trainer.fit import fit, fit_stages
 from trainer.mailbox import Mailbox
+from trainer.meter import Meter
 from trainer.model import Classifier, freeze_to
+from trainer.predict import predict
 from trainer.ranks import Ranks, joined
 from trainer.run import Run
+from trainer.scratch import scratch_array
+from trainer.settings import ask_for_determinism
+from trainer.snapshots import answering
 from trainer.step import Share, train_step
+from trainer.weights import load_weights
 
 DEADLINE: Final = 240
 """Seconds for all of it, on a busy machine."""
@@ -59,17 +65,19 @@ def trained(store: str, cache: Path, *, what: str, count: int) -> list[dict[str,
         for process in processes:
             process.kill()
     assert codes == [0] * count
-    return [torch.load(cache / str(n) / "found.pt", weights_only=True) for n in range(count)]
+    files = [cache / str(number) / "found.pt" for number in range(count)]
+    return [torch.load(file, map_location="cpu", weights_only=True) for file in files]
 
 
 def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
     """Train the whole recipe; return losses, errors and weights."""
-    meter = Meter(run.ranks)
-    with meter.fitting():
+    meter = Meter(run.ranks, run.mailbox)
+    with meter.watching(), meter.measure(FIT):
         state = fit(run, model, None)
+    run.ranks.wait()
     measured = [point.valid_loss for point in state.epochs if point.valid_loss is not None]
     return {
-        "used": torch.tensor(meter.all_used(), dtype=torch.float64),
+        "fit": {one.number: one.fit_seconds for one in meter.used_by_all()},
         "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),
         "valid": torch.tensor(measured, dtype=torch.float64),
         "weights": model.state_dict(),
@@ -84,6 +92,30 @@ def fit_in_little_memory(run: Run, model: Classifier) -> dict[str, Any]:
     return {
         "steps": len(state.steps), "halvings": state.halvings, "weights": model.state_dict()
     }  # fmt: skip
+
+
+def fit_all_kinds(run: Run, model: Classifier) -> dict[str, Any]:
+    """Train stages of all kinds; return what they found, and what the snapshots answer."""
+    state = fit(run, model, None)
+    with torch.inference_mode():
+        answers = answering(run, model)(torch.zeros(2, 3, 32, 32))
+    points = [(point.lr, point.loss) for point in state.lr_finds[0].points]
+    return {
+        "search": torch.tensor(points, dtype=torch.float64),
+        "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),
+        "stages": [point.stage for point in state.epochs],
+        "kept": state.kept,
+        "notes": state.notes,
+        "answers": answers,
+    }
+
+
+def predict_all(run: Run, model: Classifier) -> dict[str, Any]:
+    """Predict every image by an untrained model."""
+    said = predict(run, model, weights=load_weights(run.spec.recipe))
+    assert said.tta is not None
+    found = {"logits": said.logits, "tta": said.tta, "out_of_fold": said.out_of_fold}
+    return {name: torch.from_numpy(np.array(answers)) for name, answers in found.items()}
 
 
 def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[str, Any]:
@@ -117,9 +149,17 @@ def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[s
     return {"loss": loss, "gradients": gradients, "buffers": dict(model.named_buffers())}
 
 
+def gather(ranks: Ranks) -> dict[str, Any]:
+    """Join rows, of which the first process has five and the second three, two at a time."""
+    own = np.arange(20, dtype=np.float32).reshape(5, 4)[: 5 - 2 * ranks.number] + 100 * ranks.number
+    joined = ranks.gathered(own, room=scratch_array, chunk_bytes=2 * own[:1].nbytes)
+    return {"joined": torch.from_numpy(joined), "mapped": isinstance(joined, np.memmap)}
+
+
 def _take_part(store_url: str, folder: Path, what: str) -> None:
     store = open_store(store_url)
     spec = RunSpec.model_validate_json(store.get(spec_key("job-1")))
+    ask_for_determinism()
     make_deterministic()
     found: dict[str, Any] = {"left": True}
     with (
@@ -133,12 +173,19 @@ def _take_part(store_url: str, folder: Path, what: str) -> None:
 def _found(
     spec: RunSpec, ranks: Ranks, *, store_url: str, folder: Path, what: str
 ) -> dict[str, Any]:
+    if what == "gather":
+        folder.mkdir(parents=True)
+        return gather(ranks)
     run = open_run(open_store(store_url), spec, folder=folder, ranks=ranks)
     model = model_of(run)
     if what == "fit":
         return fit_all(run, model)
     if what == "short":
         return fit_in_little_memory(run, model)
+    if what == "all kinds":
+        return fit_all_kinds(run, model)
+    if what == "predict":
+        return predict_all(run, model)
     return take_gradient(run, model, plain=what == "plain gradient")
 
 

@@ -1,10 +1,13 @@
 """Decoded pixels: exact, decoded once, found again, and safe against what a crash leaves."""
 
+import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bearloop.contract import environment
 from bearloop.contract.preprocess import Preprocess
 from bearloop.preprocess import read_picture, to_pixels
 from bearloop.store import FolderStore, image_key
@@ -12,6 +15,7 @@ from tests.trainer.versions import pictures, put_version, recipe
 from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
 from trainer.data import Item, load_items
 from trainer.errors import InputError
+from trainer.room import check_room, free_bytes, left_within
 
 SPEC = Preprocess(size=32)
 
@@ -138,6 +142,60 @@ def test_presizing_below_the_models_input_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="presize to 32 or more"):
         opened(store, items, tmp_path / "cache", presize=31)
+
+
+def test_what_has_no_room_is_refused_before_it_is_decoded(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    folder, needed = tmp_path / "cache", 12 * (48 * 48 + 32 * 32) * 3
+
+    def open_with(free: int) -> None:
+        open_pixels(
+            store,
+            items,
+            evaluation=SPEC,
+            presize=48,
+            folder=folder,
+            report=lambda *_: None,
+            free=lambda _: free,
+        )
+
+    with pytest.raises(InputError, match="12 pictures, decoded at 48 and 32 pixels") as refused:
+        open_with(needed - 1)
+    problem = refused.value.problem
+    assert (problem.code, problem.field, problem.value) == (
+        "no_room_on_disk", "recipe.stages.presize", "48",
+    )  # fmt: skip
+    assert "smaller presize or size" in (problem.way_out or "")
+    assert store.asked == 0
+    open_with(needed)
+    # What is there already needs no room.
+    open_with(0)
+
+
+def test_the_room_is_that_of_the_disk(tmp_path: Path) -> None:
+    told = {"what": "pictures", "field": "f", "value": "v", "way_out": "fewer"}
+    check_room(tmp_path, 1, **told)
+    with pytest.raises(InputError, match=r"pictures need 1000000000\.0 GB, and .* has room for"):
+        check_room(tmp_path, 10**18, **told)
+
+
+def test_the_room_of_a_pod_is_what_its_scratch_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, limit = tmp_path / "scratch", 10 * 2**20
+    cache, elsewhere = scratch / "cache", tmp_path / "elsewhere"
+    for folder in (cache, elsewhere):
+        folder.mkdir(parents=True)
+    assert left_within(limit, cache, scratch=scratch) == limit
+    (scratch / "download").write_bytes(bytes(4 * 2**20))
+    assert limit // 2 < left_within(limit, cache, scratch=scratch) <= limit - 4 * 2**20
+    (cache / "pixels").write_bytes(bytes(8 * 2**20))
+    assert left_within(limit, cache, scratch=scratch) == 0
+    assert left_within(limit, elsewhere, scratch=scratch) == math.inf
+    # A job is told of its limit by a variable.
+    monkeypatch.setenv(environment.SCRATCH_LIMIT, "1")
+    assert free_bytes(Path(tempfile.gettempdir())) == 0
 
 
 def test_progress_counts_every_picture(

@@ -1,5 +1,6 @@
 """Checkpoints: written whole, kept to two, and never read when damaged or of another spec."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def trained(steps: int) -> tuple[Classifier, torch.optim.AdamW, FitState]:
 
 def keys(store: FolderStore) -> list[str]:
     return [info.key for info in store.list(checkpoint_prefix("job-1"))]
+
+
+def test_a_stored_specification_that_counted_epochs_saves_by_the_clock(spec: RunSpec) -> None:
+    stored = spec.model_dump(mode="json")
+    assert stored["checkpoint_every"] == "PT2M"
+    assert RunSpec.model_validate({**stored, "checkpoint_every": 1}) == spec
+    slower = RunSpec.model_validate({**stored, "checkpoint_every": "PT10M"})
+    assert slower.checkpoint_every == timedelta(minutes=10)
 
 
 def test_what_was_saved_comes_back_to_the_bit(store: FolderStore, spec: RunSpec) -> None:

@@ -1,26 +1,27 @@
 """What a run took is added up over its epochs, its attempts and its processes."""
 
-import subprocess
-import sys
-import time
-from math import nan
-
 import pytest
 
 from bearloop.contract.runs import EpochPoint, StepPoint
-from tests.trainer.team import DEADLINE
 from trainer.checkpoint import FitState
-from trainer.cost import Meter, Used, cores, cost_of, peak_memory
-from trainer.ranks import alone
+from trainer.cost import Used, cost_of, job_seconds
 
 MB = 2**20
 
 
-def used(**changes: float) -> Used:
-    one = Used(
-        node=0, cores=4, seconds=10, cpu_seconds=10, memory=100 * MB, gpu=nan, gpu_memory=nan
-    )
-    return one._replace(**changes)
+def used(*, fit: float = 10, **changes: object) -> Used:
+    fields = {
+        "attempt": "a",
+        "number": 0,
+        "node": 0,
+        "cores": 4,
+        "seconds": {"cache": 1, "fit": fit},
+        "cpu_seconds": 10,
+        "memory": 100 * MB,
+        "gpu": None,
+        "gpu_memory": None,
+    }
+    return Used.model_validate({**fields, **changes})
 
 
 def end_epoch(state: FitState, *, batches: int, seconds: float, stage: str = "whole") -> None:
@@ -58,42 +59,34 @@ def test_a_checkpoint_that_is_older_than_the_measurement_goes_on() -> None:
 def test_processes_of_a_node_share_its_memory_and_cores_and_nodes_do_not() -> None:
     processes = [
         used(cpu_seconds=20, memory=100 * MB),
-        used(cpu_seconds=10, memory=50 * MB),
-        used(cpu_seconds=6, memory=90 * MB, node=1),
-        used(cpu_seconds=4, memory=30 * MB, node=1),
+        used(cpu_seconds=10, memory=50 * MB, number=1),
+        used(cpu_seconds=6, memory=90 * MB, number=2, node=1),
+        used(cpu_seconds=4, memory=30 * MB, number=3, node=1),
     ]
     cost = cost_of(processes, FitState())
     assert cost.peak_memory == 150 * MB
     assert cost.cpu_utilisation == pytest.approx((30 / 40 + 10 / 40) / 2)
     assert (cost.gpu_utilisation, cost.peak_gpu_memory) == (None, None)
+    assert job_seconds(processes) == {"cache": 1, "fit": 10}
 
 
 def test_each_process_has_a_gpu_of_its_own() -> None:
-    processes = [used(gpu=0.9, gpu_memory=5 * MB), used(gpu=0.5, gpu_memory=7 * MB)]
+    processes = [used(gpu=0.9, gpu_memory=5 * MB), used(gpu=0.5, gpu_memory=7 * MB, number=1)]
     cost = cost_of(processes, FitState())
     assert cost.gpu_utilisation == pytest.approx(0.7)
     assert cost.peak_gpu_memory == 7 * MB
 
 
-def test_a_process_that_works_is_told_from_one_that_waits() -> None:
-    def share(meter: Meter) -> float:
-        (one,) = meter.all_used()
-        assert (one.cores, one.node) == (cores(), 0)
-        return one.cpu_seconds / one.seconds
-
-    working, waiting = Meter(alone()), Meter(alone())
-    until = time.process_time() + 0.2
-    with working.fitting():
-        while time.process_time() < until:
-            pass
-    with waiting.fitting():
-        subprocess.run([sys.executable, "-c", ""], check=True, timeout=DEADLINE)
-    assert share(working) > 2 * share(waiting)
-
-
-def test_the_peak_stays_when_the_memory_is_given_back() -> None:
-    before = peak_memory()
-    more = bytearray(before + 100 * MB)
-    more[:: 2**12] = b"x" * len(more[:: 2**12])
-    del more
-    assert peak_memory() >= before + 100 * MB
+def test_attempts_add_up_and_the_longer_one_weighs_more() -> None:
+    attempts = [
+        used(fit=30, cpu_seconds=90, memory=100 * MB, gpu=0.9, gpu_memory=7 * MB),
+        # On another machine, with fewer cores.
+        used(attempt="b", fit=10, cores=2, cpu_seconds=5, memory=80 * MB, gpu=0.5, gpu_memory=MB),
+        # Left before it trained.
+        used(attempt="c", seconds={"cache": 4}, cpu_seconds=0, memory=20 * MB),
+    ]
+    cost = cost_of(attempts, FitState())
+    assert cost.cpu_utilisation == pytest.approx(95 / (30 * 4 + 10 * 2))
+    assert cost.gpu_utilisation == pytest.approx((30 * 0.9 + 10 * 0.5) / 40)
+    assert (cost.peak_memory, cost.peak_gpu_memory) == (100 * MB, 7 * MB)
+    assert job_seconds(attempts) == {"cache": 6, "fit": 40}

@@ -89,6 +89,7 @@ def test_the_loaded_bundle_answers_its_golden_pictures(run: Run) -> None:
         np.testing.assert_allclose(softmax(answers), expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_equal_runs_in_two_processes_make_the_same_bundle(run: Run, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.trainer.test_export import Run; "

@@ -1,10 +1,15 @@
 """Precompute: one pass of the frozen body, and a head that learns from what came out."""
 
+import inspect
+import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
+import torch
 
+from bearloop import transforms
 from bearloop.contract import environment
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
@@ -22,8 +27,8 @@ from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights, sma
 from tests.trainer.versions import recipe, whole
 from trainer.cost import cost_stages
 from trainer.data import labelled
-from trainer.errors import InterruptedRunError
-from trainer.features import FOLDER
+from trainer.errors import InputError, InterruptedRunError
+from trainer.features import FOLDER, activations, digest_of, made_by
 from trainer.fit import fit
 from trainer.model import Classifier
 
@@ -118,6 +123,39 @@ def test_what_decides_the_numbers_names_them(
     assert len(list(cache.iterdir())) == 2
 
 
+def test_other_weights_of_the_body_are_other_activations(tmp_path: Path, cache: Path) -> None:
+    run = small_run(tmp_path, fed())
+    model = model_of(run)
+    found = []
+    for part in (None, model.head, model.body):
+        for parameter in [] if part is None else part.parameters():
+            parameter.data.mul_(1.01)
+        activations(run, model, feeding=FeaturesStage(), stage=HEAD, folder=cache.parent)
+        found.append(len(list(cache.iterdir())))
+    # What the head knows changes nothing of what it sees.
+    assert found == [1, 1, 2]
+
+
+def test_activations_that_have_no_room_are_refused(tmp_path: Path) -> None:
+    run = small_run(tmp_path, fed())
+    model, needed = model_of(run), (12 + 6) * 1024 * 4
+    told = {"feeding": FeaturesStage(), "stage": HEAD, "folder": tmp_path}
+    with pytest.raises(InputError, match="activations of 18 pictures") as refused:
+        activations(run, model, free=lambda _: needed - 1, **told)
+    assert refused.value.problem.field == "recipe.stages.views"
+    activations(run, model, free=lambda _: needed, **told)
+    activations(run, model, free=lambda _: 0, **told)
+
+
+def test_what_makes_the_numbers_names_them_too() -> None:
+    plain, drawn = made_by(FeaturesStage(views=1)), made_by(FeaturesStage(views=2))
+    assert plain == [f"pillow {PIL.__version__}", f"torch {torch.__version__}"]
+    assert set(plain) < set(drawn)
+    source = inspect.getsource(transforms)
+    assert digest_of(source) in drawn
+    assert digest_of(source + "\n") not in drawn
+
+
 def test_a_rate_is_searched_on_what_the_head_learns_from(tmp_path: Path) -> None:
     search = LrFindStage(iterations=30)
     steps = (CacheStage(presize=32), FeaturesStage(), search, HEAD)
@@ -151,6 +189,38 @@ def test_the_stage_behind_trains_the_body_on_pictures(tmp_path: Path) -> None:
     assert [point.stage for point in state.epochs] == ["head"] * 4 + ["whole"]
     key = "body.0.weight"
     assert bool((model.state_dict()[key] != before.state_dict()[key]).any())
+
+
+def test_a_run_that_goes_on_behind_its_last_epoch_needs_no_pass(
+    tmp_path: Path, cache: Path
+) -> None:
+    run = small_run(tmp_path, fed())
+    trained, expected = fitted(run)
+    # On a cluster nothing decoded outlives a pod.
+    shutil.rmtree(cache)
+    again = Counted.over(model_of(run))
+    state = fit(run, again, run.checkpoints.newest())
+    assert again.seen == 0
+    assert not cache.exists()
+    assert same_weights(trained, again)
+    assert state == expected
+
+
+@pytest.mark.parametrize(("precision", "field"), [("fp16", "precision"), ("fp32", "weights")])
+def test_a_body_whose_numbers_break_leaves_nothing_to_find(
+    tmp_path: Path, cache: Path, precision: str, field: str
+) -> None:
+    run = small_run(tmp_path, fed(precision=precision))
+    model = model_of(run)
+    # Beyond the largest number of fp16, and of fp32.
+    first = next(model.body.parameters())
+    first.data.mul_(1e6 if precision == "fp16" else 1e38)
+    with pytest.raises(InputError, match=f"alone in {precision}") as refused:
+        fit(run, model, None)
+    problem = refused.value.problem
+    assert (problem.code, problem.field) == ("features_not_finite", f"recipe.{field}")
+    (folder,) = cache.iterdir()
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize("looks", [2, 7, 14])

@@ -12,7 +12,7 @@ from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, OneCycle, R
 from bearloop.contract.runs import Curves, StepPoint, measured_epochs
 from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
-from tests.trainer.runs import model_of, open_run
+from tests.trainer.runs import CPU, model_of, open_run
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
@@ -23,6 +23,7 @@ from trainer.interruption import Interruption
 from trainer.model import Classifier, freeze_to
 from trainer.optimiser import new_optimiser, set_rates
 from trainer.order import batches, epoch_order
+from trainer.ranks import alone
 from trainer.run import Run
 
 STAGED = recipe(
@@ -61,11 +62,13 @@ def small_run(
     seed: int = 42,
     job: str = "job-1",
     interruption: Interruption | None = None,
+    device: torch.device = CPU,
 ) -> Run:
     store = FolderStore(tmp_path / "store")
     rows = pictures(train=train, valid=2)
     spec = put_version(store, rows, recipe=recipe, seed=seed, job=job)
-    return open_run(store, spec, folder=tmp_path / "cache", interruption=interruption)
+    folder, ranks = tmp_path / "cache", alone(device)
+    return open_run(store, spec, folder=folder, interruption=interruption, ranks=ranks)
 
 
 def same_weights(one: Classifier, other: Classifier) -> bool:
@@ -82,12 +85,15 @@ def curve(state: FitState) -> list[StepPoint]:
     return state.steps
 
 
-def test_eight_images_are_learnt_to_zero_error(tmp_path: Path) -> None:
+def assert_eight_are_learnt(
+    tmp_path: Path, *, device: torch.device = CPU, **changes: object
+) -> Classifier:
+    """Train two classes of four pictures until none is wrong; returns the model."""
     store = FolderStore(tmp_path / "store")
     rows = pictures(train=4, valid=1, classes=2)
-    learning = recipe(CacheStage(presize=32), whole(8))
+    learning = recipe(CacheStage(presize=32), whole(16), **changes)
     spec = put_version(store, rows, recipe=learning, names=("red", "green"))
-    run = open_run(store, spec, folder=tmp_path / "cache")
+    run = open_run(store, spec, folder=tmp_path / "cache", ranks=alone(device))
     model, state = fitted(run)
     train, labels = labelled(run.items, "train")
     answers = logits(
@@ -101,6 +107,11 @@ def test_eight_images_are_learnt_to_zero_error(tmp_path: Path) -> None:
     assert len(train) == 8
     assert list(answers.argmax(axis=1)) == list(labels)
     assert state.steps[-1].loss < 0.1 < state.steps[0].loss
+    return model
+
+
+def test_eight_images_are_learnt_to_zero_error(tmp_path: Path) -> None:
+    assert_eight_are_learnt(tmp_path)
 
 
 def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path: Path) -> None:
@@ -110,6 +121,12 @@ def test_equal_seeds_give_equal_bits_and_others_do_not(tmp_path: Path) -> None:
     assert same_weights(first, second)
     assert curve(one) == curve(other)
     assert not same_weights(first, third)
+
+
+def test_fp32_is_asked_for_of_a_gpu_too(tmp_path: Path) -> None:
+    small_run(tmp_path, STAGED)
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_two_stages_make_one_continuous_curve(tmp_path: Path) -> None:
@@ -124,14 +141,13 @@ def test_two_stages_make_one_continuous_curve(tmp_path: Path) -> None:
         assert state.epochs[epoch].train_loss == pytest.approx(mean)
 
 
-# Looks 1 to 3 are the first epoch's steps, 4 its validation batches, and so on.
-@pytest.mark.parametrize("looks", [1, 3, 6, 9])
-def test_a_run_that_left_and_came_back_ends_with_equal_bits(tmp_path: Path, looks: int) -> None:
-    straight, expected = fitted(small_run(tmp_path, STAGED, job="job-2"))
-    left = small_run(tmp_path, STAGED, interruption=LeavesAfter(looks))
+def assert_it_goes_on(tmp_path: Path, *, looks: int, device: torch.device = CPU) -> None:
+    """Let a run leave after so many looks and come back: it ends with equal bits."""
+    straight, expected = fitted(small_run(tmp_path, STAGED, job="job-2", device=device))
+    left = small_run(tmp_path, STAGED, interruption=LeavesAfter(looks), device=device)
     with pytest.raises(InterruptedRunError):
         fitted(left)
-    back = small_run(tmp_path, STAGED)
+    back = small_run(tmp_path, STAGED, device=device)
     resumed = back.checkpoints.newest()
     assert resumed is not None
     assert 0 < len(resumed.state.steps) < 9 or len(resumed.state.epochs) < 3
@@ -141,6 +157,12 @@ def test_a_run_that_left_and_came_back_ends_with_equal_bits(tmp_path: Path, look
     assert [p.model_dump(exclude={"seconds"}) for p in state.epochs] == [
         p.model_dump(exclude={"seconds"}) for p in expected.epochs
     ]
+
+
+# Looks 1 to 3 are the first epoch's steps, 4 its validation batches, and so on.
+@pytest.mark.parametrize("looks", [1, 3, 6, 9])
+def test_a_run_that_left_and_came_back_ends_with_equal_bits(tmp_path: Path, looks: int) -> None:
+    assert_it_goes_on(tmp_path, looks=looks)
 
 
 def test_a_run_resumed_behind_its_last_epoch_trains_no_further(tmp_path: Path) -> None:

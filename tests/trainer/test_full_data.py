@@ -20,7 +20,7 @@ from bearloop.contract.recipes import (
     Recipe,
 )
 from bearloop.contract.runs import Curves
-from bearloop.curves_file import EPOCHS_FILE, save_curves
+from bearloop.curves_file import CURVES_FILE, EPOCHS_FILE, save_curves
 from bearloop.report_file import read_all
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
@@ -32,7 +32,7 @@ from tests.trainer.test_resume import tracked
 from tests.trainer.versions import Picture, picture, pictures, put_spec, put_version, recipe, whole
 from trainer.__main__ import main
 from trainer.data import held_out, labelled, taught
-from trainer.errors import InterruptedRunError
+from trainer.errors import InputError, InterruptedRunError
 from trainer.evaluate import softmax
 from trainer.fit import fit_rows
 from trainer.interruption import Interruption
@@ -132,7 +132,7 @@ def test_it_goes_on_where_it_was_left_and_ends_with_equal_bits(tmp_path: Path, l
 
 
 def test_a_rate_is_searched_on_all_of_them(tmp_path: Path) -> None:
-    search = LrFindStage(start_lr=1e-5, iterations=30, suggestion="steepest")
+    search = LrFindStage(start_lr=1e-5, iterations=45, suggestion="steepest")
     auto = whole(1, lr="auto")
     found = {}
     for train_on in ("all", "train"):
@@ -172,6 +172,18 @@ def test_who_learnt_a_test_label_does_not_judge_it(tmp_path: Path, train_on: str
     own = softmax(said.logits).astype(np.float32)
     assert np.isfinite(said.out_of_fold).all()
     assert np.array_equal(own[tested], said.out_of_fold[tested]) == (train_on == "train")
+
+
+def test_a_last_step_that_breaks_the_weights_is_named(tmp_path: Path) -> None:
+    """Nothing is validated behind it: who predicts sees it first."""
+    stages = (CacheStage(presize=32), whole(1, lr=1e30), EVALUATE)
+    run = run_on(tmp_path, recipe(*stages, train_on="all", batch_size=64))
+    model, state = fitted(run)
+    assert len(state.steps) == 1
+    with pytest.raises(InputError, match=r"not finite at step 1 \(stage 'whole'\)") as refused:
+        predict(run, model, weights=None, curves=state.curves())
+    assert refused.value.problem.code == "loss_not_finite"
+    assert run.mailbox.store.exists(run.mailbox.prefix + CURVES_FILE)
 
 
 def test_the_report_holds_every_image_and_no_figure(

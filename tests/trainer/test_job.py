@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +33,7 @@ from trainer.__main__ import main
 
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
 SHORT = recipe(CacheStage(presize=32), whole(2), EVALUATE)
-SEARCH = LrFindStage(start_lr=1e-5, iterations=30)
+SEARCH = LrFindStage(start_lr=1e-5, iterations=45)
 DEADLINE = 240.0
 """Seconds that a subprocess may take on a busy machine."""
 
@@ -81,14 +81,20 @@ class Job:
 
     def wait_for_step(self, attempt: str, process: subprocess.Popen[str], *, done: int) -> None:
         """Wait until the attempt is training and has taken so many steps."""
-        deadline = time.monotonic() + DEADLINE
-        while time.monotonic() < deadline:
+
+        def trains() -> bool:
             progress = self.progress(attempt)
-            if progress and progress.stage == "whole" and progress.done >= done:
-                return
+            return progress is not None and progress.stage == "whole" and progress.done >= done
+
+        self.wait_for(trains, process)
+
+    def wait_for(self, seen: Callable[[], object], process: subprocess.Popen[str]) -> None:
+        """Wait until something is seen of an attempt that works."""
+        deadline = time.monotonic() + DEADLINE
+        while not seen():
+            assert time.monotonic() < deadline, "it was never seen"
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-        pytest.fail("the attempt never began to train")
 
     def _python(self, arguments: list[str], told: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(

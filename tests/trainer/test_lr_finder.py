@@ -181,7 +181,7 @@ def test_a_search_that_finds_nothing_does_not_stop_a_run_that_asks_for_nothing(
 
 
 # 30 looks of the search, one behind it, then a look at each step.
-@pytest.mark.parametrize("looks", [7, 34])
+@pytest.mark.parametrize("looks", [7, pytest.param(34, marks=pytest.mark.long)])
 def test_a_run_that_left_in_or_behind_the_search_ends_with_equal_bits(
     tmp_path: Path, looks: int
 ) -> None:

@@ -16,17 +16,19 @@ from bearloop.contract.runs import RunSpec
 from bearloop.store import FolderStore
 from tests.trainer.plain import Plain
 from tests.trainer.runs import model_of, open_run
-from tests.trainer.short import Short
+from tests.trainer.short import Room, Short
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
 from trainer.errors import InputError
 from trainer.fit import fit
 from trainer.memory import HalvedTogetherError, Memory
+from trainer.objective import draw_mix
 from trainer.optimiser import new_optimiser
 from trainer.ranks import Ranks, alone
 from trainer.run import Run
 from trainer.step import Lesson, Means, Place, Share, train_epoch, train_step
+from trainer.views import Views
 
 LARGE = recipe(CacheStage(presize=40), whole(1), augment=SIDE_ON, batch_size=8)
 PARTS = LARGE.model_copy(update={"batch_size": 4, "accumulate": 2})
@@ -105,6 +107,30 @@ class TestShortage:
         assert kept is not None
         assert (kept.state.halvings, kept.state.notes) == (1, [note])
 
+    @pytest.mark.parametrize("asked", [1, 3])
+    def test_the_pictures_of_a_step_are_made_a_part_at_a_time(self, asked: int) -> None:
+        expected = gradients(Plain(), LARGE)
+        accumulated = LARGE.model_copy(update={"accumulate": asked})
+        memory = Memory()
+        # Three presized pictures of 40 x 40 in fp32, where a step has nine.
+        with Room(3 * 40 * 40 * 3 * 4):
+            means = Means.of(LARGE, alone().device, memory)
+            found = gradients(Plain(), accumulated, means=means)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+        assert memory.halvings == (2 if asked == 1 else 0)
+
+    @pytest.mark.parametrize("kind", ["pixels", "activations"])
+    @pytest.mark.parametrize("mixup", [0.0, 0.4])
+    def test_parts_are_the_same_pictures_to_the_bit(self, kind: str, mixup: float) -> None:
+        pictures: Any = ONE_BATCH["pictures"]
+        if kind == "activations":
+            pictures = pictures[:, 0, :, 0].astype(np.float32)
+        stage, device = whole(1, mixup=mixup), torch.device("cpu")
+        mix = draw_mix(9, stage=stage, seed=1, device=device)
+        views = Views.of(pictures, LARGE, seed=1, mix=mix, device=device)
+        parts = [views.part(part) for part in (slice(0, 4), slice(4, 6), slice(6, 9))]
+        assert torch.equal(torch.cat(parts), views.part(slice(0, 9)))
+
     def test_what_was_halved_stays_so_when_the_run_goes_on(self, tmp_path: Path) -> None:
         run = small_run(tmp_path, LARGE.model_copy(update={"stages": (LARGE.stages[0], whole(2))}))
         model = model_of(run)
@@ -125,6 +151,23 @@ class TestShortage:
             memory.within(Plain(), never, pictures=8, accumulate=1, step=3)
         assert refused.value.problem.code == "out_of_memory"
         assert "smaller pictures" in (refused.value.problem.way_out or "")
+
+    def test_an_optimiser_whose_state_does_not_fit_ends_the_run(self) -> None:
+        class Large(torch.optim.SGD):
+            def step(self, *_: Any, **__: Any) -> None:
+                raise torch.OutOfMemoryError
+
+        model, memory = Plain(), Memory()
+        means = Means.of(LARGE, alone().device, memory)
+        optimiser = Large(model.parameters(), lr=0.1)
+        with pytest.raises(InputError, match="its optimiser") as refused:
+            train_step(
+                model, optimiser, recipe=LARGE, stage=whole(1), means=means, **ONE_BATCH
+            )  # fmt: skip
+        assert refused.value.problem.code == "out_of_memory"
+        assert "frozen_to" in (refused.value.problem.way_out or "")
+        # Smaller parts would not have helped: no picture is there any more.
+        assert memory.halvings == 0
 
     def test_processes_that_train_together_begin_anew_with_halves(self, tmp_path: Path) -> None:
         """One of them alone notices; the others stand in a step that it will not finish."""
@@ -184,3 +227,23 @@ class TestPrecision:
         state = fit(run, model_of(run), run.checkpoints.newest())
         assert state.scale == {"scale": 8.0, "_growth_tracker": 5 + len(state.steps)}
         assert all(math.isfinite(point.loss) for point in state.steps)
+
+    def test_so_does_the_one_that_all_begin_anew_from(self, tmp_path: Path) -> None:
+        run = small_run(tmp_path, LARGE.model_copy(update={"precision": "fp16"}))
+        model = model_of(run)
+
+        def leave_at_the_second_step(*_: Any) -> None:
+            if len(tried) == 1:
+                raise HalvedTogetherError
+            tried.append(1)
+
+        tried: list[int] = []
+        model.pool.register_forward_pre_hook(leave_at_the_second_step)
+        begun = FitState(scale={"scale": 8.0, "_growth_tracker": 5})
+        run.checkpoints.save(model, None, begun)
+        with pytest.raises(HalvedTogetherError):
+            fit(run, model, run.checkpoints.newest())
+        kept = run.checkpoints.newest()
+        assert kept is not None
+        assert len(kept.state.steps) == 1
+        assert kept.state.scale == {"scale": 8.0, "_growth_tracker": 6}

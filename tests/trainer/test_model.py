@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from bearloop.store import open_store
 from tests.trainer.versions import recipe
 from trainer.errors import InputError
 from trainer.model import build_classifier, freeze_to
@@ -126,6 +127,19 @@ def test_weights_from_a_file_are_in_the_body(
     assert torch.equal(first.weight, state_dict["conv1.weight"])
     last = dict(model.body[7].named_parameters())["1.conv2.weight"]
     assert torch.equal(last, state_dict["layer4.1.conv2.weight"])
+
+
+def test_weights_from_s3_are_in_the_body(s3_url: str, state_dict: dict[str, Tensor]) -> None:
+    kept = safetensors.torch.save(state_dict)
+    open_store(f"{s3_url}/weights").put("resnet18.safetensors", kept)
+    named = recipe(weights=f"{s3_url}/weights/resnet18.safetensors")
+    first = build_classifier(named, 3, load_weights(named)).body[0]
+    assert isinstance(first, nn.Conv2d)
+    assert torch.equal(first.weight, state_dict["conv1.weight"])
+    for lacking in (f"{s3_url}/weights/resnet34.pth", "s3://nobody/resnet18.pth"):
+        with pytest.raises(InputError, match=lacking) as caught:
+            load_weights(recipe(weights=lacking))
+        assert caught.value.problem.code == "weights_unavailable"
 
 
 def test_imagenet_is_what_torchvision_downloads(

@@ -54,7 +54,8 @@ def test_weights_weigh_each_picture_s_loss() -> None:
 def test_a_mix_blends_pictures_and_their_losses_alike() -> None:
     mix = Mix(torch.tensor([1.0, 0.75, 0.5]), torch.tensor([1, 2, 0]))
     pixels = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 2, 2, 2).clone()
-    assert mix.mixed(pixels)[:, 0, 0, 0].tolist() == [0.0, 1.25, 1.0]
+    mixed = mix.mixed(pixels, pixels[mix.partner], slice(0, 3))
+    assert mixed[:, 0, 0, 0].tolist() == [0.0, 1.25, 1.0]
     assert pixels[:, 0, 0, 0].tolist() == [0, 1, 2]
     labels, logits = LABELS[:3], LOGITS[:3]
     target = target_of(labels, stage=whole(1, mixup=0.4), weights=None, mix=mix)

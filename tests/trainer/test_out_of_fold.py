@@ -9,7 +9,8 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 
-from bearloop.contract.recipes import CacheStage, EvaluateStage
+from bearloop.contract.recipes import CacheStage, EvaluateStage, LrFindStage, OneCycle
+from bearloop.contract.runs import NO_CURVES, LrFind
 from bearloop.intervals import wilson
 from bearloop.store import FolderStore
 from tests.trainer.runs import open_run
@@ -138,6 +139,35 @@ def test_a_runs_report_is_judged_alike_twice_by_bodies_as_they_were(
         labels = [entry.label for entry in run.items]
         # Even random features tell red from green from blue, by the labels of other pictures.
         assert (first.argmax(axis=1) == labels).mean() > 0.8
+
+
+def test_a_judge_that_diverges_leaves_a_guess_and_the_run_says_so(tmp_path: Path) -> None:
+    found = LrFind(
+        stage="whole",
+        points=(),
+        end="finished",
+        suggestions={},
+        no_suggestion=None,
+        reason=None,
+        disagreement=None,
+        lr=1e30,
+    )
+    stage = whole(2, lr="auto", schedule=OneCycle())
+    made = recipe(
+        CacheStage(presize=32), LrFindStage(), stage, EvaluateStage(folds=2, tta_views=0)
+    )  # fmt: skip
+    run = open_run(
+        FolderStore(tmp_path),
+        put_version(FolderStore(tmp_path), pictures(train=4, valid=1), recipe=made),
+        folder=tmp_path / "cache",
+    )
+    model = new_model(run.spec, CPU, weights=None)
+    said: list[str] = []
+    curves = NO_CURVES.model_copy(update={"lr_finds": (found,)})
+    judged = predict(run, model, weights=None, curves=curves, say=said.append).out_of_fold
+    assert (judged == np.float32(1 / 3)).all()
+    (sentence,) = said
+    assert sentence.startswith("15 labels could not be judged")
 
 
 def test_test_images_may_be_judged_by_the_run_which_never_learned_from_them() -> None:

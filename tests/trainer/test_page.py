@@ -92,10 +92,11 @@ def test_the_most_confused_pairs_stand_in_their_order_and_names_are_no_markup() 
 
 def test_what_went_wrong_is_said_with_the_way_out() -> None:
     assert "`valid_split_too_small`" in note()
-    assert "bring in images until some" in note()
+    assert ". **Way out:** bring in images until some" in note()
 
 
-def test_links_lead_to_the_plots() -> None:
+def test_links_lead_to_the_plots_from_what_mlflow_shows_unfolded() -> None:
+    assert note().splitlines()[2].startswith("[losses]")
     base = "(#/experiments/1/runs/ab/artifacts"
     assert f"[losses]{base}/plots/1-losses.png?" in note()
     assert f"[lr finder head one]{base}/plots/5-lr-finder-head%20one.png?" in note()

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,7 @@ from trainer.plots import (
     smoothed,
 )
 
+Draw = Callable[[Curves], bytes]
 CLASSES = tuple(
     ClassEntry(id=10 * n, name=name, position=n)
     for n, name in enumerate(["black bear", "grizzly", "teddy"])
@@ -117,6 +119,23 @@ def opened(png: bytes) -> Image.Image:
 def test_curves_of_short_and_long_runs_are_drawn(epochs: int) -> None:
     opened(draw_losses(curves(epochs)))
     opened(draw_rates(curves(epochs)))
+
+
+@pytest.mark.parametrize("draw", [draw_losses, draw_rates])
+def test_stages_are_told_from_each_other_where_there_are_several(draw: Draw) -> None:
+    def told(*stages: str) -> Curves:
+        run = curves(len(stages))
+        marks = zip(run.epochs, stages, strict=True)
+        epochs = [
+            point.model_copy(update={"stage": stage, "step": 40 * point.epoch})
+            for point, stage in marks
+        ]
+        return run.model_copy(update={"epochs": tuple(epochs)})
+
+    one, two = draw(told("whole", "whole", "whole")), draw(told("head", "whole", "whole"))
+    # A name that has no room is left out, a stage's end is not.
+    nameless = draw(told("h" * 50, "whole", "whole"))
+    assert len({one, two, nameless}) == 3
 
 
 def test_what_was_not_measured_is_not_drawn() -> None:

@@ -14,7 +14,7 @@ from bearloop.contract.jobs import ExitCode, checkpoint_prefix, result_key
 from bearloop.contract.recipes import CacheStage, EvaluateStage, Recipe
 from bearloop.contract.runs import Curves, RunSpec
 from bearloop.store import FolderStore
-from tests.trainer.runs import model_of, open_run
+from tests.trainer.runs import CPU, model_of, open_run
 from tests.trainer.team import fit_all, take_gradient, trained
 from tests.trainer.test_job import DEADLINE, Job
 from tests.trainer.versions import pictures, put_spec, put_version, recipe, whole
@@ -37,6 +37,28 @@ def shared(store: FolderStore, recipe: Recipe, *, nodes: int = 2, train: int = 7
     return spec
 
 
+def assert_two_train_as_one(
+    tmp_path: Path, store: FolderStore, spec: RunSpec, *, device: torch.device = CPU
+) -> None:
+    """Train a run by one process, then by two, and compare what they found."""
+    run = open_run(store, spec, folder=tmp_path / "alone", ranks=alone(device))
+    expected = fit_all(run, model_of(run))
+    for key in store.list(checkpoint_prefix("job-1")):
+        store.delete(key.key)
+    first, second = trained(store.url, tmp_path, what="fit", count=2)
+    torch.testing.assert_close(first["losses"][:1], expected["losses"][:1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-3, atol=0)
+    torch.testing.assert_close(first["valid"], expected["valid"], rtol=1e-3, atol=0)
+    for name, weight in first["weights"].items():
+        assert torch.equal(weight, second["weights"][name]), name
+    torch.testing.assert_close(first["losses"], second["losses"], rtol=0, atol=0)
+    # Each told what it used, for the cost of the run.
+    assert first["fit"] == second["fit"]
+    assert min(first["fit"][0], first["fit"][1]) > 0
+    # The first process alone writes, and what it saves is the run's whole state.
+    assert len(list(store.list(checkpoint_prefix("job-1")))) == 1
+
+
 class TestAgreement:
     @pytest.mark.parametrize("frozen_to", [0, -1])
     def test_the_gradient_and_the_statistics_are_those_of_one_process(
@@ -57,25 +79,21 @@ class TestAgreement:
                 close(found["buffers"][name].double(), buffer.double(), what=name)
         assert first["loss"] == second["loss"]
 
+    @pytest.mark.long
     def test_two_processes_train_the_run_that_one_trains(self, tmp_path: Path) -> None:
         store = FolderStore(tmp_path / "store")
-        spec = shared(store, GENTLE)
-        run = open_run(store, spec, folder=tmp_path / "alone")
-        expected = fit_all(run, model_of(run))
-        for key in store.list(checkpoint_prefix("job-1")):
-            store.delete(key.key)
-        first, second = trained(store.url, tmp_path, what="fit", count=2)
-        torch.testing.assert_close(first["losses"][:1], expected["losses"][:1], rtol=1e-5, atol=0)
-        torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-3, atol=0)
-        torch.testing.assert_close(first["valid"], expected["valid"], rtol=1e-3, atol=0)
-        for name, weight in first["weights"].items():
-            assert torch.equal(weight, second["weights"][name]), name
-        torch.testing.assert_close(first["losses"], second["losses"], rtol=0, atol=0)
-        # Each knows what all of them used, for the cost of the run.
-        assert len(first["used"]) == 2
-        assert torch.equal(first["used"].nan_to_num(), second["used"].nan_to_num())
-        # The first process alone writes, and what it saves is the run's whole state.
-        assert len(list(store.list(checkpoint_prefix("job-1")))) == 1
+        assert_two_train_as_one(tmp_path, store, shared(store, GENTLE))
+
+    @pytest.mark.long
+    def test_what_is_too_much_for_memory_is_gathered_in_pieces_into_a_file(
+        self, tmp_path: Path
+    ) -> None:
+        store = FolderStore(tmp_path / "store")
+        shared(store, GENTLE)
+        own = torch.arange(20.0).reshape(5, 4)
+        for found in trained(store.url, tmp_path, what="gather", count=2):
+            assert torch.equal(found["joined"], torch.cat([own, own[:3] + 100]))
+            assert found["mapped"]
 
     @pytest.mark.long
     def test_the_gradient_of_a_batch_in_parts_is_that_of_one_process(self, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,13 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from bearloop.contract.jobs import ExitCode, checkpoint_prefix, result_key
+from bearloop.contract.jobs import (
+    ExitCode,
+    Progress,
+    checkpoint_prefix,
+    progress_key,
+    result_key,
+)
 from bearloop.contract.recipes import (
     SIDE_ON,
     CacheStage,
@@ -25,12 +33,22 @@ from tests.trainer.plain import Plain
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.test_fit import LeavesAfter, same_weights
 from tests.trainer.test_job import Job
-from tests.trainer.versions import Picture, pictures, put_spec, put_version, recipe, whole
+from tests.trainer.versions import (
+    Picture,
+    pictures,
+    put_spec,
+    put_version,
+    put_weights,
+    recipe,
+    whole,
+)
 from trainer.checkpoint import FitState
+from trainer.cost import Used, job_seconds
 from trainer.data import labelled
 from trainer.errors import InterruptedRunError
 from trainer.fit import fit
 from trainer.interruption import Interruption
+from trainer.meter import read_used
 from trainer.model import Classifier
 from trainer.optimiser import new_optimiser
 from trainer.run import Run
@@ -49,6 +67,8 @@ RICH = recipe(
 )
 """All that a run may do at once. Three steps an epoch: 6, 6 and 3 pictures of three classes."""
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
+EVERY_STEP = timedelta(microseconds=1)
+"""A checkpoint is due as soon as a step is taken."""
 
 
 class KilledError(BaseException):
@@ -74,10 +94,17 @@ def few(*, missing: int = 2) -> list[Picture]:
     return pictures(train=5, valid=2)[missing:]
 
 
-def opened(tmp_path: Path, wanted: Recipe, *, job: str, asks: Interruption | None = None) -> Run:
+def opened(
+    tmp_path: Path,
+    wanted: Recipe,
+    *,
+    job: str,
+    asks: Interruption | None = None,
+    every: timedelta = EVERY_STEP,
+) -> Run:
     store = FolderStore(tmp_path / "store")
     spec = put_version(store, few(), recipe=wanted, job=job)
-    spec = spec.model_copy(update={"checkpoint_every": 1})
+    spec = spec.model_copy(update={"checkpoint_every": every})
     return open_run(store, spec, folder=tmp_path / "cache", interruption=asks)
 
 
@@ -121,11 +148,34 @@ class TestEverythingAtOnce:
             fitted(opened(tmp_path, RICH, job="job-1", asks=end(looks)))
         run = opened(tmp_path, RICH, job="job-1")
         begun = run.checkpoints.newest()
-        assert (begun is None) == (looks == 10 or (end is DiesAfter and looks == 33))
+        assert (begun is None) == (looks == 10)
         model, state = fitted(run)
         expected, known = undisturbed
         assert same_weights(model, expected)
         assert without_times(state) == without_times(known)
+
+
+def test_a_run_that_is_killed_in_a_long_epoch_goes_on_from_its_middle(tmp_path: Path) -> None:
+    long = recipe(CacheStage(presize=40), whole(1), EVALUATE, augment=SIDE_ON, batch_size=2)
+    straight, known = fitted(opened(tmp_path / "straight", long, job="job-1"))
+    with pytest.raises(KilledError):
+        fitted(opened(tmp_path / "killed", long, job="job-1", asks=DiesAfter(4)))
+    run = opened(tmp_path / "killed", long, job="job-1")
+    begun = run.checkpoints.newest()
+    assert begun is not None
+    # The fifth step is lost with the process, and the four before it are kept.
+    assert (begun.state.epoch, begun.state.batch, len(known.steps)) == (0, 4, 6)
+    model, state = fitted(run)
+    assert same_weights(model, straight)
+    assert without_times(state) == without_times(known)
+
+
+def test_nothing_is_saved_in_an_epoch_before_its_time(tmp_path: Path) -> None:
+    long = recipe(CacheStage(presize=40), whole(1), EVALUATE, batch_size=2)
+    run = opened(tmp_path, long, job="job-1", asks=DiesAfter(4), every=timedelta(days=1))
+    with pytest.raises(KilledError):
+        fitted(run)
+    assert run.checkpoints.newest() is None
 
 
 @pytest.mark.parametrize(
@@ -184,6 +234,7 @@ def test_a_job_that_is_killed_in_an_epoch_ends_like_one_that_was_left_alone(
             for attempt, ending in (("a", signal.SIGKILL), ("b", signal.SIGTERM)):
                 process = job.start(attempt)
                 before = len(kept(job))
+                job.wait_for(partial(kept, job), process)
                 job.wait_for_step(attempt, process, done=10 if attempt == "a" else 22)
                 process.send_signal(ending)
                 assert job.end(process) == {
@@ -203,19 +254,58 @@ def test_a_job_that_is_killed_in_an_epoch_ends_like_one_that_was_left_alone(
     assert ended["killed"] == ended["alone"]
 
 
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_run_that_was_killed_and_evicted_tells_what_all_of_it_took(tmp_path: Path) -> None:
+    job, weights = Job(tmp_path), put_weights(tmp_path)
+    # With weights labels are judged by heads: no fold trains as long as the run.
+    wanted = recipe(CacheStage(presize=40), whole(100), EVALUATE, weights=weights)
+    spec = put_version(job.store, few(), recipe=wanted)
+    put_spec(job.store, spec.model_copy(update={"checkpoint_every": timedelta(seconds=5)}))
+    killed = job.start("a")
+    job.wait_for(lambda: kept(job) and any(one.fit_seconds for one in used(job)), killed)
+    killed.kill()
+    job.end(killed)
+    begun = Progress.model_validate_json(job.store.get(progress_key("job-1", "a")))
+    evicted = job.start("b")
+    job.wait_for_step("b", evicted, done=begun.done + 1)
+    evicted.terminate()
+    assert job.end(evicted) == ExitCode.interrupted, job.said
+    before = job_seconds(used(job))
+    assert job.end(job.start("c")) == ExitCode.done, job.said
+
+    output, attempts = job.output_of_run(), used(job)
+    assert [one.attempt for one in attempts] == ["a", "b", "c"]
+    assert {stage for stage, spent in before.items() if output.seconds[stage] > spent} == {
+        "cache", "fit",
+    }  # fmt: skip
+    assert output.seconds["fit"] == pytest.approx(sum(one.fit_seconds for one in attempts))
+    assert output.cost is not None
+    # The kernel's own figure of a peak falls by some pages now and then.
+    most = max(one.memory for one in attempts)
+    assert output.cost.peak_memory == pytest.approx(most, rel=0.01)
+    there = sum(one.fit_seconds * one.cores for one in attempts)
+    busy = sum(one.cpu_seconds for one in attempts)
+    assert output.cost.cpu_utilisation == pytest.approx(busy / there)
+
+
+def used(job: Job) -> list[Used]:
+    return read_used(job.store, "job-1")
+
+
 def kept(job: Job) -> list[str]:
     return [info.key for info in job.store.list(checkpoint_prefix("job-1"))]
 
 
 def tracked(spec: RunSpec, address: str, job: Job) -> RunSpec:
-    """Let the job be logged to a run as the worker makes it, with a checkpoint each epoch."""
+    """Let the job be logged to a run as the worker makes it, with a checkpoint every few steps."""
     client = MlflowClient(address)
     found = client.get_experiment_by_name("resumed")
     experiment = found.experiment_id if found else client.create_experiment("resumed")
     run = client.create_run(experiment).info.run_id
     changed = spec.model_copy(
         update={
-            "checkpoint_every": 1,
+            "checkpoint_every": timedelta(seconds=0.5),
             "tracking": Tracking(run_id=str(run), experiment="resumed"),
         }
     )

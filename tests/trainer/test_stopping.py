@@ -83,12 +83,12 @@ class TestWhen:
 
     def test_with_snapshots_it_is_refused(self) -> None:
         cycles = CosineRestarts(snapshots=True)
-        with pytest.raises(ValidationError, match=r"early_stopping: .*none may be missing"):
+        with pytest.raises(ValidationError, match="none may be missing"):
             FitStage(name="a", epochs=3, lr=1e-3, schedule=cycles, early_stopping=PATIENT)
         FitStage(name="a", epochs=3, lr=1e-3, schedule=CosineRestarts(), early_stopping=PATIENT)
 
     def test_with_one_cycle_it_is_refused_with_the_way_out(self) -> None:
-        with pytest.raises(ValidationError, match=r"early_stopping: .*diagnosis proposes"):
+        with pytest.raises(ValidationError, match="diagnosis proposes"):
             FitStage(name="a", epochs=3, lr=1e-3, schedule=OneCycle(), early_stopping=PATIENT)
 
 

@@ -194,6 +194,21 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     assert {point.step: point.value for point in history}[450] == 1 / 450
 
 
+def test_a_call_that_mlflow_took_in_part_is_completed(run: str) -> None:
+    """A call ends where it is full, and a server may end within one."""
+    taken = {"step/loss": [1, 2], "step/lr": [1], "step/momentum": [1], "epoch/train_loss": [1]}
+    for key, steps in taken.items():
+        for number in steps:
+            MlflowClient().log_metric(run, key, 0.25, step=number)
+    tracker = Tracker(spec_of(run))
+    saved = Curves(epochs=(epoch(1),), steps=(step(1), step(2), step(3)))
+    tracker.start(device="cpu", curves=saved)
+    for key in ("step/loss", "step/lr", "step/momentum"):
+        assert steps_of(run, key) == [1, 2, 3]
+    for key in ("train_loss", "valid_loss", "error_rate", "error_rate_low", "seconds"):
+        assert steps_of(run, f"epoch/{key}") == [1]
+
+
 def test_an_epoch_that_was_not_measured_sends_no_error(run: str) -> None:
     tracker = Tracker(spec_of(run))
     tracker.start(device="cpu", curves=NOTHING)

@@ -4,8 +4,11 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import safetensors.torch
+import torchvision
 from PIL import Image
 
 from bearloop.contract.jobs import spec_key
@@ -89,8 +92,6 @@ def put_version(
         recipe=recipe,
         seed=seed,
         device="cpu",
-        # Beyond most tests' epochs: a checkpoint is 130 MB, and each stage ends with one anyway.
-        checkpoint_every=100,
         code_version="0.1.0",
     )
     put_spec(store, spec)
@@ -99,6 +100,13 @@ def put_version(
 
 def put_spec(store: Store, spec: RunSpec) -> None:
     store.put(spec_key(spec.job), json.dumps(spec.model_dump(mode="json")).encode())
+
+
+def put_weights(folder: Path) -> str:
+    """Write weights that resnet18 may begin with; returns their address."""
+    file = folder / "resnet18.safetensors"
+    safetensors.torch.save_file(torchvision.models.resnet18().state_dict(), file)
+    return file.as_uri()
 
 
 def recipe(*stages: Stage, **changes: object) -> Recipe:
