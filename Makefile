@@ -49,8 +49,9 @@ help: ## List the targets
 venv: $(DEV) ## Create .venv with everything that developing needs
 
 # Without KUBECONFIG: the stories of a cluster make and delete things in it, and are asked for by name.
-test: $(DEV) ## Run all tests but the long stories (under ten minutes)
-	env -u KUBECONFIG $(BIN)/python -m pytest $(PARALLEL) -m 'not long'
+# A thread each: tests run on all cores already, and PyTorch's threads would wait for one another.
+test: $(DEV) ## Run all tests but the long stories (about ten minutes on two cores)
+	env -u KUBECONFIG OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m 'not long'
 
 test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
 	env -u KUBECONFIG $(BIN)/python -m pytest $(PARALLEL) -m long

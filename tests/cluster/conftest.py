@@ -10,8 +10,8 @@ import pytest
 
 from bearloop.client import Client
 from tests.cluster.rig import Namespace, Release, advertise_gpus, run, until, values_files
-from tests.life.pictures import shapes
-from tests.life.story import Trained, bring_in
+from tests.life.pictures import recipe, shapes
+from tests.life.story import Trained, await_run, bring_in
 
 HERE = Path(__file__).parent
 NAMESPACE, RELEASE = "bearloop-tests", "stories"
@@ -83,3 +83,41 @@ def imported(release: Release) -> Trained:
         return Trained(drawn, "shapes", version, run=0, bundle="")
     finally:
         opened_client.close()
+
+
+@pytest.fixture(scope="session")
+def two_runs(release: Release, imported: Trained) -> list[int]:
+    """Two runs that differ in their seeds, for whoever promotes them or looks at them."""
+    opened_client = release.client()
+    try:
+        whole = recipe().model_dump(mode="json")
+        asked = {"recipe": whole, "seed": 7, "seeds": 2, "device": "cpu"}
+        runs = opened_client.runs.start(imported.dataset, imported.version.number, **asked)
+        for run in runs:
+            await_run(opened_client, run.number)
+        return [run.number for run in runs]
+    finally:
+        opened_client.close()
+
+
+@pytest.fixture
+def picture(imported: Trained, tmp_path: Path) -> Path:
+    """One picture of the dataset."""
+    written = tmp_path / "one.png"
+    written.write_bytes(next(iter(imported.shapes.files.values())))
+    return written
+
+
+def answers_from(url: str, token: str, *, picture: Path, bundle: str) -> None:
+    """Wait until the outside of the cluster sees the bundle, too."""
+    data = picture.read_bytes()
+
+    def right() -> bool:
+        with suppress(httpx.HTTPError):
+            answer = httpx.post(
+                f"{url}/classify", content=data, headers={"Authorization": f"Bearer {token}"}
+            )
+            return answer.status_code == 200 and answer.json()["bundle"] == bundle
+        return False
+
+    until(right, "the endpoint answers outside")

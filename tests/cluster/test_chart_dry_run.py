@@ -1,17 +1,31 @@
 """Every profile of the chart, as a real API server judges it."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.chart.chart import PROFILES, Rendered, render
+from api.cluster.job_objects import job_object, service_object
+from api.cluster.kubernetes_cluster import PROGRAMS
+from api.cluster.kubernetes_rules import read_rules
+from api.cluster.protocol import DeploymentRequest, JobRequest
+from api.cluster.server_objects import Place, server_objects
+from tests.chart.chart import PROFILES, Rendered, Thing, render
 from tests.cluster.rig import Namespace, run
 
 RELEASE = "bear"
 OPERATORS = {"ServiceMonitor", "HTTPRoute"}
 """Kinds that a cluster knows only where their operator is installed."""
+JOBS = (
+    JobRequest(name="run-a-1", program="trainer", environment={}, gpus=1, nodes=2),
+    JobRequest(name="import-b-1", program="importer", environment={}, deadline=timedelta(hours=1)),
+)
+SERVERS = DeploymentRequest(
+    name="bears-1", digest="d", environment={}, token_hashes=("ab",), most_replicas=3
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +42,28 @@ def restricted() -> Iterator[Namespace]:
 @pytest.mark.parametrize("name", PROFILES)
 def test_the_api_server_accepts_every_object_of_a_profile(restricted: Namespace, name: str) -> None:
     known = [thing for thing in rendered(name, restricted).things if is_known(thing["kind"])]
-    done = subprocess.run(
-        ["kubectl", "apply", "--namespace", restricted.name, "--dry-run=server", "-f", "-"],
-        input=yaml.safe_dump_all(known),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = dry_run(known, restricted)
 
-    assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, done.stderr
     assert done.stdout.count("(server dry run)") == len(known)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_api_server_accepts_what_the_worker_makes_by_a_profile(
+    restricted: Namespace, name: str, tmp_path: Path
+) -> None:
+    content = render(PROFILES[name], release=RELEASE).one("ConfigMap", "-cluster")["data"]
+    (tmp_path / "cluster.json").write_text(content["cluster.json"])
+    rules = read_rules(tmp_path / "cluster.json").model_copy(update={"namespace": restricted.name})
+    made = [
+        *(job_object(asked, rules, owner_uid="uid", programs=PROGRAMS) for asked in JOBS),
+        service_object(JOBS[0], rules, owner_uid="uid"),
+        *server_objects(SERVERS, Place(rules, PROGRAMS["inference"], owner="uid")),
+    ]
+    applied = dry_run(made, restricted)
+
+    assert "Warning" not in applied.stderr, applied.stderr
+    assert applied.stdout.count("(server dry run)") == len(made) == 8
 
 
 def test_a_secret_that_is_missing_is_named_before_anything_is_made(restricted: Namespace) -> None:
@@ -51,6 +76,19 @@ def test_a_secret_that_is_missing_is_named_before_anything_is_made(restricted: N
     with pytest.raises(AssertionError, match=r"Secret \"bearloop-database\" has no key owner-url"):
         run("helm", "install", "bear", *chart, "--values", str(PROFILES["production"]))
     assert restricted.kubectl("get", "deployments,jobs,configmaps").count("bear-") == 0
+
+
+def dry_run(things: Sequence[Thing], namespace: Namespace) -> subprocess.CompletedProcess[str]:
+    """Have the API server judge the objects; fails with what it says of one that it refuses."""
+    done = subprocess.run(
+        ["kubectl", "apply", "--namespace", namespace.name, "--dry-run=server", "-f", "-"],
+        input=yaml.safe_dump_all(things),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def rendered(name: str, namespace: Namespace) -> Rendered:

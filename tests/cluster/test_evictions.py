@@ -22,7 +22,7 @@ def test_an_evicted_run_goes_on_from_its_checkpoint(
         progress = client.runs.get(run.number).progress
         return progress is not None and "valid_loss" in progress.numbers
 
-    until(is_fitting, "the run has a checkpoint")
+    until(is_fitting, "the run has trained an epoch")
     (pod,) = release.namespace.running(trainers)
     release.namespace.evict(pod)
     until(lambda: pod not in release.namespace.running(trainers), "the pod is gone")

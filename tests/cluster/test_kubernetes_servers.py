@@ -55,8 +55,10 @@ def test_a_bundle_is_served_and_taken_away_without_a_trace(
     assert seen.url.endswith(f".{NAMESPACE}:8080")
     assert place.ask(seen) == {"bundle": "first", "tokens": list(HASHES), "threads": "1"}
     assert len(place.left_of("bears-1").split()) >= 8
+    assert servers.names() == ["bears-1"]
     for _ in range(2):
         servers.undeploy("bears-1")
+    assert servers.names() == []
     assert servers.look("bears-1") is None
     until(lambda: not place.left_of("bears-1"), "nothing is left of it")
 

@@ -5,17 +5,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-import pytest
-
 from bearloop.client import Client
+from tests.cluster.conftest import answers_from
 from tests.cluster.rig import PATIENCE, Release, until
-from tests.life.pictures import recipe
-from tests.life.story import GATES, Trained, await_promotion, await_run, promote
+from tests.life.story import GATES, await_promotion, promote
 
 LOAD = """
 import json, signal, sys, threading
@@ -65,26 +62,6 @@ def load(url: str, token: str, *, picture: Path, threads: int = 2) -> Iterator[L
         seen.answers = [(status, bundle) for status, bundle in json.loads(said)]
 
 
-@pytest.fixture(scope="module")
-def two_runs(release: Release, imported: Trained) -> list[int]:
-    client = release.client()
-    whole = recipe().model_dump(mode="json")
-    runs = client.runs.start(
-        imported.dataset, imported.version.number, recipe=whole, seed=7, seeds=2, device="cpu"
-    )
-    for run in runs:
-        await_run(client, run.number)
-    client.close()
-    return [run.number for run in runs]
-
-
-@pytest.fixture
-def picture(imported: Trained, tmp_path: Path) -> Path:
-    written = tmp_path / "one.png"
-    written.write_bytes(next(iter(imported.shapes.files.values())))
-    return written
-
-
 def test_no_request_fails_while_bundles_change(
     release: Release, client: Client, two_runs: list[int], picture: Path
 ) -> None:
@@ -103,21 +80,6 @@ def test_no_request_fails_while_bundles_change(
     assert {first, second} == set(order), "both bundles answered"
     assert order[0] == order[-1] == first
     client.endpoints.delete("busy")
-
-
-def answers_from(url: str, token: str, *, picture: Path, bundle: str) -> None:
-    """Wait until the outside of the cluster sees the bundle, too."""
-    data = picture.read_bytes()
-
-    def right() -> bool:
-        with suppress(httpx.HTTPError):
-            answer = httpx.post(
-                f"{url}/classify", content=data, headers={"Authorization": f"Bearer {token}"}
-            )
-            return answer.status_code == 200 and answer.json()["bundle"] == bundle
-        return False
-
-    until(right, "the endpoint answers outside")
 
 
 def test_servers_come_and_go_with_the_load(
