@@ -10,16 +10,12 @@ begins from files as they lie there. All seeds are trained by both at their best
 `--timed` with fastai at its defaults and ourselves in fp32, too.
 """
 
-import argparse
-import tempfile
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ours
-import theirs
-from figures import Trained, error, faster, seconds
+from comparison import Tally, asking, fastai
 from pictures import labelled
+from theirs import BEST
 
 from api.runs.named_recipes import FINE_TUNE
 from bearloop.contract.recipes import FitStage, Recipe
@@ -29,40 +25,22 @@ FROZEN = 2
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("peer", type=Path)
-    parser.add_argument("--model", default="resnet18", choices=theirs.CHECKPOINTS)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--timed", type=int, default=2)
+    parser = asking(__doc__)
     parser.add_argument("--epochs", type=int, default=2)
     given = parser.parse_args()
     pictures = labelled(given.folder)
     recipe = like_fastai(given.model, given.weights, epochs=given.epochs)
-    options = (f"--model={given.model}", f"--epochs={given.epochs}")
-    done: dict[str, list[Trained]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as scratch:
-        home = theirs.torch_home(given.weights, given.model, Path(scratch, "torch"))
-
-        def note(name: str, trained: Trained) -> None:
-            done[name].append(trained)
-            print(f"seed {len(done[name])}, {name}: {trained}", flush=True)
-
+    fp32 = recipe.model_copy(update={"precision": "fp32"})
+    done, mine = Tally(), ["bearloop"]
+    with fastai(given, f"--epochs={given.epochs}") as peer:
         for fold in range(given.seeds):
-            note("bearloop", ours.fit(pictures, recipe, fold=fold))
-            peer = {"home": home, "fold": fold}
-            best = (*options, *theirs.BEST)
-            note(
-                "fastai, best",
-                theirs.train(given.peer, pictures, "fine-tune", options=best, **peer),
-            )
+            done.note("bearloop", ours.fit(pictures, recipe, fold=fold))
+            done.note("fastai, best", peer.train(pictures, "fine-tune", *BEST, fold=fold))
             if fold < given.timed:
-                fp32 = recipe.model_copy(update={"precision": "fp32"})
-                note("bearloop, fp32", ours.fit(pictures, fp32, fold=fold))
-                told = theirs.train(given.peer, pictures, "fine-tune", options=options, **peer)
-                note("fastai, defaults", told)
-    show(done, epochs=given.epochs + FROZEN)
+                mine = ["bearloop", "bearloop, fp32"]
+                done.note("bearloop, fp32", ours.fit(pictures, fp32, fold=fold))
+                done.note("fastai, defaults", peer.train(pictures, "fine-tune", fold=fold))
+    done.show(mine, epochs=given.epochs + FROZEN)
 
 
 def like_fastai(model: str, weights: Path, *, epochs: int) -> Recipe:
@@ -75,17 +53,6 @@ def like_fastai(model: str, weights: Path, *, epochs: int) -> Recipe:
         for stage in recipe.stages
     ]
     return recipe.model_copy(update={"stages": tuple(stages)})
-
-
-def show(done: Mapping[str, Sequence[Trained]], *, epochs: int) -> None:
-    """Print the table, and the ratios of the times."""
-    print(f"\n{'':20} seconds an epoch   error")
-    for name, trained in done.items():
-        print(f"{name:20} {seconds(trained) / epochs:16.1f}   {error(trained)}")
-    for mine in ("bearloop", "bearloop, fp32"):
-        for peer in ("fastai, defaults", "fastai, best"):
-            if mine in done and peer in done:
-                print(f"{mine} is {faster(done[mine], done[peer]):.2f} x as fast as {peer}")
 
 
 if __name__ == "__main__":

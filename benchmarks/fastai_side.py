@@ -56,7 +56,7 @@ def new_learner(fastai: Any, given: argparse.Namespace) -> Any:
     """Return fastai's own `vision_learner`, with what its settings are asked to be."""
     rows = json.loads(given.plan.read_text())
     held_out = [place for place, (_, _, valid) in enumerate(rows) if valid]
-    views = {} if given.plain else {"size": given.size, "min_scale": 0.75}
+    views = None if given.plain else fastai.aug_transforms(size=given.size, min_scale=0.75)
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.CategoryBlock),
         get_items=lambda _: rows,
@@ -64,7 +64,7 @@ def new_learner(fastai: Any, given: argparse.Namespace) -> Any:
         get_y=lambda row: row[1],
         splitter=fastai.IndexSplitter(held_out),
         item_tfms=fastai.Resize(given.size if given.plain else given.presize),
-        batch_tfms=fastai.aug_transforms(**views) if views else None,
+        batch_tfms=views,
     )
     loading = {} if given.workers is None else {"num_workers": given.workers}
     loaders = block.dataloaders(None, bs=given.batch_size, **loading)

@@ -1,9 +1,11 @@
 """What progressive resizing, warm restarts and test-time augmentation each gain or lose.
 
-    python benchmarks/gains.py FOLDER WEIGHTS [--model resnet18] [--seeds 5]
+    python benchmarks/gains.py FOLDER WEIGHTS [--model resnet18] [--seeds 5] [--size 224]
 
 Folds as in against_fastai.py; the recipes as they are named, each by its plain answers and with
-test-time augmentation, told beside the plain answers of `fine-tune` on the same pictures.
+test-time augmentation, told beside the plain answers of `fine-tune` on the same pictures. As named,
+progressive resizing ends at 299 pixels and the others train at 224; `--size` gives all of them one
+size, so that what larger pictures gain is told apart from what growing ones do.
 """
 
 import argparse
@@ -16,6 +18,8 @@ from pictures import labelled
 
 from api.evaluation.comparison import mcnemar
 from api.runs.named_recipes import FINE_TUNE, PROGRESSIVE_RESIZE, WARM_RESTARTS
+from api.runs.recipes import Changes
+from api.runs.recipes import changed as changed_for_a_run
 from bearloop.contract.recipes import EvaluateStage
 
 RECIPES = (FINE_TUNE, PROGRESSIVE_RESIZE, WARM_RESTARTS)
@@ -29,13 +33,15 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--size", type=int)
     given = parser.parse_args()
     pictures = labelled(given.folder)
     done: dict[str, list[Trained]] = defaultdict(list)
     wrong: dict[str, set[str]] = defaultdict(set)
     for fold in range(given.seeds):
         for named in RECIPES:
-            own = ours.changed(named, weights=given.weights, report=REPORT, model=given.model)
+            sized = changed_for_a_run(named, Changes(size=given.size))
+            own = ours.changed(sized, weights=given.weights, report=REPORT, model=given.model)
             trained, rows = ours.whole_run(pictures, own, fold=fold)
             viewed = {row.sha256 for row in rows if row.tta_predicted != row.label}
             wrong[named.name] |= {row.sha256 for row in rows if row.predicted != row.label}

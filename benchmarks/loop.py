@@ -1,6 +1,6 @@
 """The training loop on real pictures beside the same loop on one batch that is always there.
 
-    python benchmarks/loop.py FOLDER WEIGHTS [--model resnet18] [--rounds 5] [--steps 12]
+    python benchmarks/loop.py FOLDER WEIGHTS [--model resnet18] [--rounds 5] [--give-back]
 
 Two constants are the peers: a batch of presized pixels, changed at random as the real ones are, and
 a batch that the network takes as it is. Each round trains so many steps with each, in turns; the
@@ -49,8 +49,10 @@ def main() -> None:
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--give-back", action="store_true", help="freed memory, as glibc does")
     given = parser.parse_args()
-    keep_freed_memory()
+    if not given.give_back:
+        keep_freed_memory()
     make_deterministic()
     recipe = ours.changed(FINE_TUNE, weights=given.weights, model=given.model)
     stage = recipe.fits()[-1][1]

@@ -9,9 +9,7 @@ decoded pictures and features lie in mapped files, whose pages the system takes 
 import argparse
 import hashlib
 import io
-import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -62,19 +60,10 @@ def trained(count: int, recipe: Recipe, *, size: int, folder: Path) -> tuple[flo
     store = folder / "store"
     store.mkdir()
     spec = ours.put_version(made(count, size=size, folder=folder), store, recipe=recipe, fold=0)
-    file = folder / "spec.json"
-    file.write_text(spec.model_dump_json())
-    command = [sys.executable, "-m", "trainer", "--spec", file, "--store", store.as_uri()]
-    environment = {**os.environ, "BEARLOOP_CACHE": str(folder / "cache")}
-    began = time.monotonic()
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    peaks = [0]
+    began, peaks = time.monotonic(), [0]
+    process = ours.started(spec, store, cache=folder / "cache")
     threading.Thread(target=follow, args=(process, peaks), daemon=True).start()
-    _, errors = process.communicate()
-    if process.returncode:
-        sys.exit(errors)
+    ours.output_of(process)
     return max(peaks), time.monotonic() - began
 
 

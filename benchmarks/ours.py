@@ -59,21 +59,25 @@ def put_version(pictures: Sequence[Picture], folder: Path, *, recipe: Recipe, fo
     )
 
 
-def train(spec: RunSpec, folder: Path, *, cache: Path) -> RunOutput:
-    """Run `python -m trainer` on a stored version; what it decodes goes below `cache`."""
+def started(spec: RunSpec, folder: Path, *, cache: Path) -> "subprocess.Popen[str]":
+    """Start `python -m trainer` on a stored version; what it decodes goes below `cache`."""
     file = folder / "spec.json"
     file.write_text(spec.model_dump_json())
-    command = [sys.executable, "-m", "trainer", "--spec", file, "--store", folder.as_uri()]
-    done = subprocess.run(
-        command,
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", "--spec", file, "--store", folder.as_uri()],
         env={**os.environ, "BEARLOOP_CACHE": str(cache)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode:
-        sys.exit(done.stderr)
-    return RunOutput.model_validate(json.loads(done.stdout)["output"])
+
+
+def output_of(process: "subprocess.Popen[str]") -> RunOutput:
+    """Wait for a run that was started; a failed one ends the benchmark."""
+    printed, errors = process.communicate()
+    if process.returncode:
+        sys.exit(errors)
+    return RunOutput.model_validate(json.loads(printed)["output"])
 
 
 def changed(
@@ -114,7 +118,7 @@ def whole_run(
         store = Path(scratch, "store")
         store.mkdir()
         spec = put_version(pictures, store, recipe=recipe, fold=fold)
-        output = train(spec, store, cache=Path(scratch, "cache"))
+        output = output_of(started(spec, store, cache=Path(scratch, "cache")))
         key = output.report_keys["loss"]
         rows = read_page(FolderStore(store), key, start=0, count=len(pictures))
     wrong = output.summary.splits["valid"].error

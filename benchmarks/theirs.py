@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from figures import Trained
@@ -32,23 +33,27 @@ def torch_home(weights: Path, model: str, home: Path) -> Path:
     return home
 
 
-def train(
-    peer: Path,
-    pictures: Sequence[Picture],
-    steps: str,
-    *,
-    home: Path,
-    fold: int,
-    options: Sequence[str],
-) -> Trained:
-    """Train with fastai; fastai_side.py names the steps and options."""
-    with tempfile.TemporaryDirectory() as scratch:
-        plan = Path(scratch, "plan.json")
-        write_plan(pictures, plan, fold=fold)
-        command = [peer, SIDE, plan, steps, f"--torch-home={home}", f"--seed={fold + 1}", *options]
+@dataclass(frozen=True)
+class Fastai:
+    """fastai in its own Python, with the options of every training."""
+
+    python: Path
+    home: Path
+    """What `torch_home` made."""
+    options: tuple[str, ...]
+
+    def train(self, pictures: Sequence[Picture], steps: str, *options: str, fold: int) -> Trained:
+        """Train on all but one fold; fastai_side.py names steps and options."""
+        told = (f"--torch-home={self.home}", f"--seed={fold + 1}", *self.options, *options)
         environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return Trained(answer["seconds"], answer["wrong"], answer["of"])
+        with tempfile.TemporaryDirectory() as scratch:
+            plan = Path(scratch, "plan.json")
+            write_plan(pictures, plan, fold=fold)
+            command = [self.python, SIDE, plan, steps, *told]
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, check=False
+            )
+        if done.returncode:
+            sys.exit(done.stderr)
+        answer = json.loads(done.stdout.splitlines()[-1])
+        return Trained(answer["seconds"], answer["wrong"], answer["of"])
