@@ -8,4 +8,5 @@ from tests.fixtures.service import app, callers, client, project, settings, stor
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest stories, so that the others run beside them and not after."""
-    items.sort(key=lambda item: "life" not in item.path.parts)
+    longest = ("life", "trainer")
+    items.sort(key=lambda item: [folder not in item.path.parts for folder in longest])

@@ -43,11 +43,14 @@ PURE_FILES = {
     "api/cluster/job_objects.py",
     "api/cluster/job_reasons.py",
     "api/cluster/pod_reasons.py",
+    "api/cluster/quantities.py",
     "api/cluster/waiting_reasons.py",
     "api/jobs/states.py",
     "api/jobs/decide.py",
     "api/jobs/quota.py",
     "api/runs/named_recipes.py",
+    "api/runs/rates.py",
+    "api/runs/recipe_faults.py",
     "api/runs/recipes.py",
     "api/runs/tracking_reads.py",
     "api/runs/twins.py",
@@ -69,7 +72,7 @@ PURE_FILES = {
     "trainer/lr_suggestions.py",
     "trainer/stopping.py",
 }
-PURE_LIBRARIES = {"numpy", "scipy", "pydantic", "PIL"}
+PURE_LIBRARIES = {"numpy", "scipy", "pydantic", "pydantic_core", "PIL"}
 WORLD = {
     "asyncio",
     "http",

@@ -43,10 +43,12 @@ def bring_in(client: Client, shapes: Shapes, dataset: str) -> VersionView:
     return client.datasets.freeze(dataset)
 
 
-def start_run(client: Client, dataset: str, version: int, *, seed: int = SEED) -> int:
+def start_run(
+    client: Client, dataset: str, version: int, *, seed: int = SEED, **asked: object
+) -> int:
     """Queue a run; return its number."""
     whole = recipe().model_dump(mode="json")
-    (run,) = client.runs.start(dataset, version, recipe=whole, seed=seed, device="cpu")
+    (run,) = client.runs.start(dataset, version, recipe=whole, seed=seed, device="cpu", **asked)
     return run.number
 
 
