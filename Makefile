@@ -56,8 +56,9 @@ test: $(DEV) ## Run all tests but the long stories (about ten minutes on two cor
 test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
 	env -u KUBECONFIG $(BIN)/python -m pytest $(PARALLEL) -m long
 
+# What ails a cluster ails every story of it: after five, they are told no further.
 test-cluster: $(DEV) ## Tell the stories of the cluster that KUBECONFIG names (minutes)
-	$(BIN)/python -m pytest --durations=0 --durations-min=1 $(STORIES)
+	$(BIN)/python -m pytest --maxfail=5 --durations=0 --durations-min=1 $(STORIES)
 
 check: $(DEV) ## Check style, types and architecture (under a minute)
 	$(BIN)/ruff check .

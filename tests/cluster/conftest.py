@@ -1,7 +1,7 @@
 """One release of the evaluation profile on the cluster that KUBECONFIG names, for all stories."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +9,15 @@ import httpx
 import pytest
 
 from bearloop.client import Client
-from tests.cluster.rig import Namespace, Release, advertise_gpus, run, until, values_files
+from tests.cluster.rig import (
+    Namespace,
+    Release,
+    advertise_gpus,
+    at_work,
+    run,
+    until,
+    values_files,
+)
 from tests.life.pictures import recipe, shapes
 from tests.life.story import Trained, await_run, bring_in
 
@@ -30,6 +38,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "KUBECONFIG" not in os.environ:
             item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
     items.sort(key=lambda item: item.path.name in LAST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what goes on in the cluster: it is gone when somebody reads of it."""
+    report = yield
+    if report.failed and HERE in item.path.parents:
+        report.sections.append(("the cluster", at_work()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ PATIENCE = 300.0
 """Seconds that anything may take on a busy machine."""
 PAUSE = 0.2
 """Seconds between two looks."""
+EVENTS = 30
+"""Lines of each list that a failure shows."""
 
 
 class CommandError(AssertionError):
@@ -117,6 +119,20 @@ def run(*words: str, content: str | None = None) -> str:
     if done.returncode:
         raise CommandError(f"{' '.join(words)}: {done.stderr or done.stdout}")
     return done.stdout
+
+
+def at_work() -> str:
+    """Return what is not as it should be: pods that wait, warnings, what a node lacks."""
+    looks = (
+        ("get", "pods", "-A", "--field-selector=status.phase!=Succeeded", "-o", "wide"),
+        ("get", "events", "-A", "--sort-by=.lastTimestamp", "--field-selector=type!=Normal"),
+        ("get", "nodes", "-o", "jsonpath={range .items[*].status.conditions[*]}{.message}. {end}"),
+    )
+    try:
+        said = [run("kubectl", *words).splitlines()[-EVENTS:] for words in looks]
+    except (CommandError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "\n\n".join("\n".join(lines) for lines in said)
 
 
 def until(holds: Callable[[], bool], what: str, *, limit: float = PATIENCE) -> None:
