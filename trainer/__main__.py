@@ -31,7 +31,7 @@ from trainer.mailbox import Mailbox
 from trainer.meter import Meter
 from trainer.model import Classifier
 from trainer.outcome import finish_tracking
-from trainer.precision import check_precision
+from trainer.precision import check_precision, numbers_of
 from trainer.predict import check_stages, new_model, predict
 from trainer.ranks import Ranks, joined
 from trainer.report import save_reports, summarise
@@ -170,7 +170,7 @@ def _begin(
     ask_for_determinism()
     make_deterministic()
     cache, _ = check_stages(spec.recipe)
-    check_precision(spec, device)
+    check_precision(spec, ranks)
     items = load_items(store, spec)
     apart = held_out(items, spec.recipe)
     ranks.check_batches(
@@ -185,7 +185,11 @@ def _begin(
     state = FitState() if resumed is None else resumed.state
     if resumed is not None:
         log.info("goes on from a checkpoint: stage %d, epoch %d", state.stage + 1, state.epoch)
-    tracker.start(device=device_name(device), curves=state.curves())
+    tracker.start(
+        device=device_name(device),
+        precision=numbers_of(spec.recipe.precision, device),
+        curves=state.curves(),
+    )
     with meter.measure("cache"), ranks.first_of_node_first():
         presized, evaluation = open_pixels(
             store,

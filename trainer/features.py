@@ -24,14 +24,14 @@ from torch import Tensor
 
 import trainer.augment
 from bearloop import transforms
-from bearloop.contract.recipes import FeaturesStage, FitStage, Precision, Recipe
+from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
 from trainer.augment import augment
 from trainer.data import held_out, taught
 from trainer.errors import InputError
 from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, in_halves, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
-from trainer.precision import autocast
+from trainer.precision import Numbers, autocast, numbers_of
 from trainer.room import Free, check_room, free_bytes
 from trainer.run import Run
 from trainer.step import Seen
@@ -103,7 +103,8 @@ def activations(
         for name in missing:
             seen = _pictures(run, recipe, name=name, augmented=count > 1)
             # As everywhere: trained in the recipe's precision, measured in fp32.
-            precision = "fp32" if name == "valid" else recipe.precision
+            trained = numbers_of(recipe.precision, run.device)
+            precision: Numbers = "fp32" if name == "valid" else trained
             part = _Part(place / name, rows[name], seen, precision)
             done = _pass(run, model, part, done=done, total=total)
         if missing:
@@ -160,7 +161,7 @@ class _Part:
     rows: Rows
     seen: Callable[[Rows, int], Tensor]
     """Told rows and the batch's number, answers normalised pictures."""
-    precision: Precision
+    precision: Numbers
 
 
 def _rows(run: Run) -> tuple[Rows, Rows | None]:
@@ -177,7 +178,11 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
     size = run.spec.recipe.batch_size
     decided = [recipe.model, recipe.pool, recipe.preprocess.canonical(), size, run.device.type]
-    decided += [recipe.precision, run.presized.spec.canonical(), *made_by(feeding)]
+    decided += [
+        numbers_of(recipe.precision, run.device),
+        run.presized.spec.canonical(),
+        *made_by(feeding),
+    ]
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]
     digest.update(repr(decided).encode())

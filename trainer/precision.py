@@ -5,24 +5,50 @@ down before the step, and a step whose gradient overflowed is left out and the s
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import torch
 
 from bearloop.contract.recipes import Precision
 from bearloop.contract.runs import RunSpec
 from trainer.errors import InputError
+from trainer.ranks import Ranks
 
-DTYPES: Final[Mapping[Precision, torch.dtype]] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Numbers = Literal["bf16", "fp16", "fp32"]
+"""A precision that was decided."""
+DTYPES: Final[Mapping[str, torch.dtype]] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+def numbers_of(precision: Precision, device: torch.device) -> Numbers:
+    """Return what a run on this device computes in: what was asked for, or what is fast there."""
+    return fastest(device.type, has_bf16=_has_bf16(device)) if precision == "auto" else precision
+
+
+def fastest(kind: str, *, has_bf16: bool) -> Numbers:
+    """Decide for a CPU or a GPU.
+
+    Without instructions for it bf16 takes eight times as long as fp32 on a CPU; older GPUs have
+    fp16.
+    """
+    if has_bf16:
+        return "bf16"
+    return "fp16" if kind == "cuda" else "fp32"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def autocast(precision: Numbers, device: torch.device) -> torch.autocast:
     """Return the context that a forward pass of training runs in."""
     kind = DTYPES.get(precision, torch.bfloat16)
     return torch.autocast(device.type, kind, enabled=precision in DTYPES)
 
 
-def new_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+def new_scaler(precision: Numbers, device: torch.device) -> torch.amp.GradScaler:
     """Return what scales the loss; for other numbers than fp16 it changes nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
@@ -41,9 +67,23 @@ def restore_scale(scaler: torch.amp.GradScaler, kept: Mapping[str, float]) -> No
         scaler.load_state_dict(state)
 
 
-def check_precision(spec: RunSpec, device: torch.device) -> None:
-    """Raise InputError for fp16 on a CPU: torch trains in bf16 and fp32 there."""
-    if spec.recipe.precision == "fp16" and device.type == "cpu":
+def check_precision(spec: RunSpec, ranks: Ranks) -> None:
+    """Raise InputError for fp16 on a CPU, where torch trains in bf16 and fp32.
+
+    And for processes that would compute in different numbers: gradients scaled apart are no mean.
+    """
+    device, asked = ranks.device, spec.recipe.precision
+    bf16 = numbers_of(asked, device) == "bf16"
+    if ranks.any(bf16) and ranks.any(not bf16):
+        raise InputError(
+            "different_processors",
+            "some of the run's processors compute in bf16 and some do not",
+            field="recipe.precision",
+            value=asked,
+            way_out="ask for fp32, or for bf16, which is slow on those without it; or for nodes "
+            "of one kind",
+        )
+    if asked == "fp16" and device.type == "cpu":
         raise InputError(
             "no_fp16_on_cpu",
             "the recipe trains in fp16, and the run computes on a CPU",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bearloop.contract.recipes import FitStage, Precision, Recipe
+from bearloop.contract.recipes import FitStage, Recipe
 from bearloop.contract.runs import StepPoint
 from trainer.errors import InputError
 from trainer.memory import Memory
@@ -21,7 +21,7 @@ from trainer.model import Classifier
 from trainer.objective import Target, Weights, class_weights, draw_mix, target_of
 from trainer.optimiser import set_rates
 from trainer.order import batches, epoch_order, step_seed
-from trainer.precision import autocast, new_scaler
+from trainer.precision import Numbers, autocast, new_scaler, numbers_of
 from trainer.ranks import Ranks, alone
 from trainer.views import Pictures, Views
 
@@ -81,14 +81,15 @@ class Share(NamedTuple):
 class Means(NamedTuple):
     """What a run's steps are taken with, from the first to the last."""
 
-    precision: Precision
+    precision: Numbers
     memory: Memory
     scaler: torch.amp.GradScaler
 
     @classmethod
     def of(cls, recipe: Recipe, device: torch.device, memory: Memory | None = None) -> "Means":
         """Return those of a run that begins."""
-        return cls(recipe.precision, memory or Memory(), new_scaler(recipe.precision, device))
+        precision = numbers_of(recipe.precision, device)
+        return cls(precision, memory or Memory(), new_scaler(precision, device))
 
 
 class Step(NamedTuple):

@@ -109,7 +109,7 @@ class Tracker:
         """Where the run is shown, and what the worker says of it; known from `start` on."""
         return self._page
 
-    def start(self, *, device: str, curves: Curves) -> None:
+    def start(self, *, device: str, precision: str, curves: Curves) -> None:
         """Log parameters and tags, and whatever of a resumed run's curves MLflow lacks."""
         if not self._run:
             return
@@ -121,7 +121,7 @@ class Tracker:
             for key in found.data.metrics:
                 if key.startswith((STEPS, EPOCHS)):
                     self._last[key] = _last_step(client, self._run, key)
-            self._describe(client, device)
+            self._describe(client, device=device, precision=precision)
         for step in curves.steps:
             self.log_step(step)
         for epoch in curves.epochs:
@@ -194,7 +194,7 @@ class Tracker:
         except TrackingError as error:
             log.warning("MLflow lacks the run's last steps and plots: %s", error)
 
-    def _describe(self, client: "Client", device: str) -> None:
+    def _describe(self, client: "Client", *, device: str, precision: str) -> None:
         from mlflow.entities import Param, RunTag
 
         spec = self._spec
@@ -206,6 +206,7 @@ class Tracker:
             "recipe": spec.recipe.digest(),
             "code": spec.code_version,
             "device": device,
+            "precision": precision,
         }
         parameters = parameters_of(spec)
         sent = [Param(key, value[:6000]) for key, value in parameters.items()]

@@ -81,7 +81,8 @@ class Changes(BaseModel):
         description="Of the last fit stage. Refused with one-cycle, whose last epochs count most.",
     )
     precision: Precision | None = Field(
-        default=None, description="Of training. fp16 needs a GPU; bf16 needs no scaling of losses."
+        default=None,
+        description="Of training. auto: bf16 where the processor computes in it. fp16 needs a GPU.",
     )
     accumulate: int | None = Field(
         default=None,

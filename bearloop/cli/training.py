@@ -49,7 +49,7 @@ def train(
     class_weights: Annotated[str | None, typer.Option(help="balanced: rare ones more.")] = None,
     label_smoothing: Annotated[float | None, typer.Option(help="Of every fit stage.")] = None,
     mixup: Annotated[float | None, typer.Option(help="Alpha of blending; 0: none.")] = None,
-    precision: Annotated[str | None, typer.Option(help="bf16, fp16 or fp32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, bf16, fp16 or fp32.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures of a batch.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches that make a step.")] = None,
     augment: Annotated[

@@ -138,7 +138,7 @@ class CacheStage(Record):
 LAYER_GROUPS: Final = 3
 """Of every model: two of the body, and the head."""
 Schedule = Annotated[OneCycle | CosineRestarts | Flat, Field(discriminator="kind")]
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 TrainOn = Literal["train", "all"]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Suggestion = Literal["minimum", "steepest", "valley", "slide"]
@@ -348,8 +348,9 @@ class Recipe(Record):
     accumulate: int = Field(default=1, ge=1, le=256, exclude_if=lambda batches: batches == 1)
     """Batches that make one step: it is that of a batch so many times as large, with the
     activations of one in memory."""
-    precision: Precision = "bf16"
-    """Of training; evaluation is fp32 always. fp16 needs a GPU."""
+    precision: Precision = "auto"
+    """Of training; evaluation is fp32 always. `auto`: what the run's processor computes fast in,
+    bf16 wherever it can. fp16 needs a GPU."""
     oversample: bool = False
     """Draw rare classes as often as the commonest."""
     class_weights: Literal["none", "balanced"] = Field(

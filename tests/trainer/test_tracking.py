@@ -127,7 +127,7 @@ def steps_of(run: str, key: str = "step/loss") -> list[int]:
 
 def test_nothing_is_tracked_without_a_run() -> None:
     tracker = Tracker(spec_of(None))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     tracker.log_step(step(1))
     tracker.log_epoch(epoch(1))
     tracker.flush()
@@ -135,23 +135,23 @@ def test_nothing_is_tracked_without_a_run() -> None:
 
 
 def test_the_run_says_what_it_is(run: str) -> None:
-    Tracker(spec_of(run)).start(device="cpu", curves=NOTHING)
+    Tracker(spec_of(run)).start(device="cpu", precision="fp32", curves=NOTHING)
     data = MlflowClient().get_run(run).data
-    assert data.params["model"] == "resnet18"
+    assert data.params["model"] == recipe().model
     assert data.params["preprocess.size"] == "32"
     assert data.params["stage 2 whole.lr"] == "0.001"
     assert data.params["seed"] == "42"
     assert data.tags["bearloop.version"] == "ab" * 32
     assert data.tags["bearloop.recipe"] == recipe().digest()
     assert data.tags["bearloop.code"] == "0.1.0"
-    assert data.tags["bearloop.device"] == "cpu"
+    assert (data.tags["bearloop.device"], data.tags["bearloop.precision"]) == ("cpu", "fp32")
     (used,) = MlflowClient().get_run(run).inputs.dataset_inputs
     assert used.dataset.digest == "ab" * 16
 
 
 def test_what_happened_beside_the_plan_is_a_tag_of_the_run(run: str) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     tracker.tell(["out of memory at step 3", "stage 'whole' stopped"])
     told = MlflowClient().get_run(run).data.tags["bearloop.notes"]
     assert told == "out of memory at step 3; stage 'whole' stopped"
@@ -159,7 +159,7 @@ def test_what_happened_beside_the_plan_is_a_tag_of_the_run(run: str) -> None:
 
 def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     first = Tracker(spec_of(run))
-    first.start(device="cpu", curves=NOTHING)
+    first.start(device="cpu", precision="fp32", curves=NOTHING)
     for number in range(1, 401):
         first.log_step(step(number))
     first.log_epoch(epoch(1))
@@ -170,7 +170,7 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
 
     second = Tracker(spec_of(run))
     saved = Curves(epochs=(epoch(1),), steps=tuple(step(number) for number in range(1, 451)))
-    second.start(device="cpu", curves=saved)
+    second.start(device="cpu", precision="fp32", curves=saved)
     for number in range(451, 501):
         second.log_step(step(number))
     second.log_epoch(epoch(2))
@@ -179,7 +179,7 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
     # An older checkpoint: steps 431 to 500 are trained again, and are there already.
     third = Tracker(spec_of(run))
     older = Curves(epochs=(epoch(1),), steps=tuple(step(number) for number in range(1, 431)))
-    third.start(device="cpu", curves=older)
+    third.start(device="cpu", precision="fp32", curves=older)
     for number in range(431, 521):
         third.log_step(step(number))
     third.log_epoch(epoch(2))
@@ -202,7 +202,7 @@ def test_a_call_that_mlflow_took_in_part_is_completed(run: str) -> None:
             MlflowClient().log_metric(run, key, 0.25, step=number)
     tracker = Tracker(spec_of(run))
     saved = Curves(epochs=(epoch(1),), steps=(step(1), step(2), step(3)))
-    tracker.start(device="cpu", curves=saved)
+    tracker.start(device="cpu", precision="fp32", curves=saved)
     for key in ("step/loss", "step/lr", "step/momentum"):
         assert steps_of(run, key) == [1, 2, 3]
     for key in ("train_loss", "valid_loss", "error_rate", "error_rate_low", "seconds"):
@@ -211,7 +211,7 @@ def test_a_call_that_mlflow_took_in_part_is_completed(run: str) -> None:
 
 def test_an_epoch_that_was_not_measured_sends_no_error(run: str) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     none = {"valid_loss": None, "error_rate": None, "error": None}
     tracker.log_epoch(epoch(1).model_copy(update=none))
     tracker.flush()
@@ -225,7 +225,7 @@ def test_steps_wait_while_mlflow_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     tracker.log_step(step(1))
@@ -242,7 +242,7 @@ def test_a_run_that_ends_without_a_model_shows_how_far_it_came(
     run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     tracker.log_step(step(1))
     tracker.give_up({"1-losses.png": b"png"})
     assert steps_of(run) == [1]
@@ -256,7 +256,7 @@ def test_a_run_that_ends_without_a_model_shows_how_far_it_came(
 def test_a_finished_run_holds_figures_plots_report_and_a_model(run: str, tmp_path: Path) -> None:
     for _ in range(2):  # the second attempt after a crash before the result
         tracker = Tracker(spec_of(run))
-        tracker.start(device="cpu", curves=NOTHING)
+        tracker.start(device="cpu", precision="fp32", curves=NOTHING)
         assert tracker.finish(outcome()) == "model"
     client = MlflowClient()
     data = client.get_run(run).data
@@ -287,7 +287,7 @@ def test_a_finished_run_holds_figures_plots_report_and_a_model(run: str, tmp_pat
 
 def test_the_model_predicts_in_a_process_that_knows_only_mlflow(run: str) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     tracker.finish(outcome())
     code = (
         "import sys, numpy as np, mlflow\n"
@@ -311,7 +311,7 @@ def test_the_model_predicts_in_a_process_that_knows_only_mlflow(run: str) -> Non
 
 def test_the_model_can_be_registered_from_the_run(run: str) -> None:
     tracker = Tracker(spec_of(run))
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     path = tracker.finish(outcome())
     version = mlflow.register_model(f"runs:/{run}/{path}", "bears")
     loaded = mlflow.pyfunc.load_model(f"models:/bears/{version.version}")
@@ -334,7 +334,7 @@ def test_a_whole_runs_outcome_reaches_mlflow(run: str, tmp_path: Path) -> None:
     tracking = Tracking(run_id=run, experiment="forest")
     spec = untracked.model_copy(update={"tracking": tracking})
     opened = open_run(store, spec, folder=tmp_path / "cache")
-    opened.tracker.start(device="cpu", curves=NOTHING)
+    opened.tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     model = model_of(opened)
     curves = fit(opened, model, None).curves()
     predictions = predict(opened, model, weights=None)

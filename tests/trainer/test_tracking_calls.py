@@ -57,7 +57,7 @@ def test_a_checkpoint_sends_its_steps_in_few_calls(calls: Calls) -> None:
     run = str(client.create_run(experiment).info.run_id)
     tracker = Tracker(spec_of(run))
     calls.clear()
-    tracker.start(device="cpu", curves=NOTHING)
+    tracker.start(device="cpu", precision="fp32", curves=NOTHING)
     assert calls.count("runs/log-batch") == 1
     assert len(calls) <= 5
 
