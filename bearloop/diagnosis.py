@@ -26,6 +26,8 @@ STILL_FALLING: Final = 0.1
 """Share of the valid loss that an epoch takes off it where more of them would go on."""
 RISEN: Final = 0.1
 """Share by which the valid loss is above its lowest."""
+SOARED: Final = 0.3
+"""A share that no error excuses which fell by chance at most."""
 FEW_EPOCHS: Final = 3
 """Fewer tell a rate that is too low from no other thing, and bend no curve."""
 UNTOLD: Final = 0.05
@@ -195,15 +197,21 @@ def _too_many(course: _Course, error: Metric) -> Finding | None:
     return None
 
 
-def _loss_rose(best: MeasuredEpoch, last: MeasuredEpoch, _error: Metric) -> bool:
+def _loss_rose(best: MeasuredEpoch, last: MeasuredEpoch, error: Metric) -> bool:
     # As long as the error falls, a model that is surer of its mistakes is still the better one.
-    return last.valid_loss > (1 + RISEN) * best.valid_loss and last.error_rate >= best.error_rate
+    risen = last.valid_loss / best.valid_loss - 1
+    fell = best.error_rate - last.error_rate
+    return (risen > RISEN and fell <= 0) or (risen > SOARED and fell <= _chance(last, error))
 
 
 def _error_rose(best: MeasuredEpoch, last: MeasuredEpoch, error: Metric) -> bool:
-    # The best of many epochs is lucky: it takes two standard errors to be more than that.
-    spread = sqrt(last.error_rate * (1 - last.error_rate) / error.n)
-    return last.error_rate > best.error_rate + 2 * spread
+    # The best of many epochs is lucky: it takes more than chance.
+    return last.error_rate > best.error_rate + _chance(last, error)
+
+
+def _chance(last: MeasuredEpoch, error: Metric) -> float:
+    """Return two standard errors of an epoch's error."""
+    return 2 * sqrt(last.error_rate * (1 - last.error_rate) / error.n)
 
 
 def _too_few(course: _Course) -> Finding | None:

@@ -178,6 +178,15 @@ def test_a_surer_model_that_still_makes_fewer_mistakes_is_not_overfitting() -> N
     assert not found_in(curves(surer))
 
 
+def test_a_loss_that_soars_is_not_excused_by_an_error_that_fell_by_chance() -> None:
+    def soaring(last: float) -> Epochs:
+        losses = (0.5, 0.4, 0.45, 0.5, last)
+        return [(1 / (n + 1), loss, 0.1 - 0.001 * n) for n, loss in enumerate(losses)]
+
+    assert not found_in(curves(soaring(0.5)))
+    assert codes(found_in(curves(soaring(0.6)))) == ["too_many_epochs"]
+
+
 def test_a_run_that_came_back_from_a_high_peak_is_healthy() -> None:
     peak = [
         (1.0, 0.9, 0.4),
