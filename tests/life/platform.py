@@ -224,11 +224,15 @@ def until(
     *,
     alive: subprocess.Popen[bytes] | None = None,
     seconds: float = PATIENCE,
+    instead: Callable[[], object] = lambda: "",
 ) -> Found:
-    """Look until there is something, and return it; `alive` must live meanwhile."""
+    """Look until there is something, and return it; `alive` must live meanwhile.
+
+    `instead` says at the end of the patience what there is.
+    """
     deadline = time.monotonic() + seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what} {instead()}"
         assert alive is None or alive.poll() is None, f"it died before: {what}"
         time.sleep(0.02)
     return found

@@ -239,7 +239,11 @@ def launches(client: Client, run: int) -> int:
 
 
 def await_single_server(up: Up) -> None:
-    until(lambda: len(up.servers()) == 1, "the candidate is gone")
+    def servers() -> object:
+        shown = [(one.path, one.is_leaving, one.log()) for one in up.servers()]
+        return shown, (up.folder / "up.log").read_text(errors="replace")[-4000:]
+
+    until(lambda: len(up.servers()) == 1, "one server alone", instead=servers)
 
 
 def await_answer(client: Client, endpoint: str, *, token: str, shapes: Shapes) -> None:
