@@ -25,7 +25,7 @@ from bearloop.contract.recipes import (
 from bearloop.contract.runs import Curves
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
-from tests.trainer.versions import Picture, png, put_version, recipe
+from tests.trainer.versions import Picture, png, put_version, resnet
 from trainer.fit import fit
 
 FOLDER = Path(__file__).parent / "failures"
@@ -71,7 +71,7 @@ def recipe_of(name: str) -> Recipe:
     _, augment, changes = FAILURES[name]
     # The rate of the healthy run is what this search suggests.
     search = [LrFindStage()] if name == "healthy" else []
-    return recipe(
+    return resnet(
         CacheStage(presize=SIDE),
         *search,
         FitStage.model_validate({"name": "whole", "schedule": OneCycle(), **changes}),

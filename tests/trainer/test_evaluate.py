@@ -10,7 +10,7 @@ from bearloop.contract.preprocess import Preprocess, Resize
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, EvaluateStage
 from bearloop.preprocess import normalise, preprocess, read_picture
 from bearloop.store import FolderStore, image_key
-from tests.trainer.versions import pictures, put_version, recipe
+from tests.trainer.versions import pictures, put_version, resnet
 from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
 from trainer.data import Item, load_items
 from trainer.errors import InputError
@@ -36,7 +36,7 @@ class Prepared:
     def __init__(self, folder: Path) -> None:
         torch.set_num_threads(1)
         self.store = FolderStore(folder / "store")
-        spec = put_version(self.store, pictures(train=3, valid=1), recipe=recipe())
+        spec = put_version(self.store, pictures(train=3, valid=1), recipe=resnet())
         self.items: list[Item] = load_items(self.store, spec)
         pixels = open_pixels(
             self.store,
@@ -49,7 +49,7 @@ class Prepared:
         self.presized: PresizedPixels = pixels[0]
         self.pixels: EvaluationPixels = pixels[1]
         torch.manual_seed(3)
-        self.model: Classifier = build_classifier(recipe(), 3, None).eval()
+        self.model: Classifier = build_classifier(resnet(), 3, None).eval()
 
     def logits(self, indices: range | list[int], *, batch_size: int = 4) -> np.ndarray:
         return logits(

@@ -15,7 +15,7 @@ from bearloop.bundle import bundle_prefix, load_bundle
 from bearloop.contract.runs import RunSpec
 from bearloop.preprocess import preprocess
 from bearloop.store import FolderStore
-from tests.trainer.versions import pictures, put_version, recipe
+from tests.trainer.versions import pictures, put_version, recipe, resnet
 from trainer.cache import EvaluationPixels, open_pixels
 from trainer.data import Item, load_items
 from trainer.evaluate import logits, softmax
@@ -33,7 +33,7 @@ class Run:
         torch.set_num_threads(1)
         self.store = FolderStore(folder / "store")
         self.spec: RunSpec = put_version(
-            self.store, pictures(train=3, valid=2), recipe=recipe(), seed=seed
+            self.store, pictures(train=3, valid=2), recipe=resnet(), seed=seed
         )
         items = load_items(self.store, self.spec)
         _, self.pixels = open_pixels(

@@ -24,7 +24,10 @@ from trainer.weights import put_weights
 
 
 class OnMeta(TorchFunctionMode):
-    """Networks whose weights have shapes and no numbers; RegNets compute their widths as ever."""
+    """Networks whose weights have shapes and no numbers; RegNets compute their widths as ever.
+
+    What a network computes as it is made (a Swin's tables) follows it to the device afterwards.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         """Put new weights on the meta device."""
@@ -283,7 +286,7 @@ def test_the_smallest_size_is_what_the_model_can_take(name: str) -> None:
     least = MODELS[name].least
     with OnMeta():
         bodies = {
-            size: family_of(name).body(network_of(name, size)).eval()
+            size: family_of(name).body(network_of(name, size)).eval().to("meta")
             for size in {least, 224 if MODELS[name].one_size else least}
         }
     for size, body in bodies.items():
@@ -301,7 +304,7 @@ def test_the_second_group_begins_at_a_sixteenth_of_the_side(name: str) -> None:
         return
     side, second = 224, family_of(name).second
     with OnMeta():
-        body = family_of(name).body(network_of(name, side)).eval()
+        body = family_of(name).body(network_of(name, side)).eval().to("meta")
     first = body[:second](torch.empty(2, 3, side, side, device="meta"))
     # A Swin's maps have their channels last.
     assert side // 8 in first.shape[1:]

@@ -13,7 +13,7 @@ from bearloop.contract.runs import Curves, StepPoint, measured_epochs
 from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import CPU, model_of, open_run
-from tests.trainer.versions import pictures, put_version, recipe, whole
+from tests.trainer.versions import pictures, put_version, recipe, resnet, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
@@ -91,7 +91,7 @@ def assert_eight_are_learnt(
     """Train two classes of four pictures until none is wrong; returns the model."""
     store = FolderStore(tmp_path / "store")
     rows = pictures(train=4, valid=1, classes=2)
-    learning = recipe(CacheStage(presize=32), whole(16), **changes)
+    learning = resnet(CacheStage(presize=32), whole(16), **changes)
     spec = put_version(store, rows, recipe=learning, names=("red", "green"))
     run = open_run(store, spec, folder=tmp_path / "cache", ranks=alone(device))
     model, state = fitted(run)

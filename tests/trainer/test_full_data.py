@@ -29,7 +29,16 @@ from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights
 from tests.trainer.test_job import Job, job, refused  # noqa: F401
 from tests.trainer.test_ranks import EVALUATE, GENTLE
 from tests.trainer.test_resume import tracked
-from tests.trainer.versions import Picture, picture, pictures, put_spec, put_version, recipe, whole
+from tests.trainer.versions import (
+    Picture,
+    picture,
+    pictures,
+    put_spec,
+    put_version,
+    recipe,
+    resnet,
+    whole,
+)
 from trainer.__main__ import main
 from trainer.data import held_out, labelled, taught
 from trainer.errors import InputError, InterruptedRunError
@@ -136,7 +145,7 @@ def test_a_rate_is_searched_on_all_of_them(tmp_path: Path) -> None:
     auto = whole(1, lr="auto")
     found = {}
     for train_on in ("all", "train"):
-        searched = recipe(CacheStage(presize=32), search, auto, train_on=train_on)
+        searched = resnet(CacheStage(presize=32), search, auto, train_on=train_on)
         _, state = fitted(run_on(tmp_path, searched, named=f"job-{train_on}"))
         found[train_on] = [point.loss for point in state.lr_finds[0].points]
         assert state.lr_finds[0].lr is not None

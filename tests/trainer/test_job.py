@@ -28,7 +28,7 @@ from bearloop.contract.recipes import CacheStage, EvaluateStage, LrFindStage
 from bearloop.contract.runs import Curves, LrFinds, RunOutput, RunSpec
 from bearloop.report_file import count_rows
 from bearloop.store import FolderStore, image_key
-from tests.trainer.versions import pictures, put_spec, put_version, recipe, whole
+from tests.trainer.versions import pictures, put_spec, put_version, recipe, resnet, whole
 from trainer.__main__ import main
 
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
@@ -241,7 +241,7 @@ def test_an_unreadable_image_ends_the_run_with_its_sha256(job: Job) -> None:
 
 
 def test_a_rate_that_is_found_trains_the_run_and_judges_its_labels(job: Job) -> None:
-    version(job, recipe=recipe(CacheStage(presize=32), SEARCH, whole(1, lr="auto"), EVALUATE))
+    version(job, recipe=resnet(CacheStage(presize=32), SEARCH, whole(1, lr="auto"), EVALUATE))
     assert main([]) == ExitCode.done
     curves = Curves.model_validate_json(job.store.get(job.output_of_run().curves_key))
     (found,) = curves.lr_finds

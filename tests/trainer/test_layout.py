@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from bearloop.contract.recipes import SIDE_ON
-from tests.trainer.versions import recipe, whole
+from tests.trainer.versions import recipe, resnet, whole
 from trainer.model import build_classifier
 from trainer.optimiser import new_optimiser, optimiser_tensors, restore_optimiser
 from trainer.step import train_step
@@ -14,7 +14,7 @@ LAST = torch.channels_last
 
 
 def test_convolutions_see_pictures_and_weights_with_the_channels_last() -> None:
-    wanted = recipe(augment=SIDE_ON)
+    wanted = resnet(augment=SIDE_ON)
     model = build_classifier(wanted, 3, None).to(memory_format=LAST)
     seen: list[bool] = []
     for module in model.modules():

@@ -12,7 +12,7 @@ from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.test_fit import LeavesAfter, fitted, same_weights
-from tests.trainer.versions import pictures, put_version, recipe, whole
+from tests.trainer.versions import pictures, put_version, resnet, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
@@ -31,7 +31,7 @@ WHOLE = FitStage(name="whole", epochs=1, lr=1e-3, lr_body=1e-5)
 
 def random_recipe(*stages: LrFindStage | FitStage, batch_size: int = 5) -> Recipe:
     """All that is random is on: augmentation, dropout, order."""
-    return recipe(CACHE, *stages, augment=SIDE_ON, dropout=0.5, batch_size=batch_size)
+    return resnet(CACHE, *stages, augment=SIDE_ON, dropout=0.5, batch_size=batch_size)
 
 
 def opened(
@@ -110,7 +110,7 @@ def test_rates_grow_as_fastai_s_do_and_the_loss_runs_away(tmp_path: Path) -> Non
 
 
 def test_the_head_alone_is_searched_for_where_only_it_trains(tmp_path: Path) -> None:
-    run = opened(tmp_path, recipe(CACHE, FROZEN.model_copy(update={"lr": "auto"})))
+    run = opened(tmp_path, resnet(CACHE, FROZEN.model_copy(update={"lr": "auto"})))
     found = searched(run, model_of(run))
     assert found.stage == "frozen"
     assert found.suggestions.keys() == {"minimum", "steepest", "valley", "slide"}
@@ -129,12 +129,12 @@ def test_auto_is_what_was_found_in_each_stage_s_proportion(tmp_path: Path) -> No
             update={"lr": "auto", "lr_body": None, "lr_times": 0.5, "lr_body_times": 0.05}
         ),
     )
-    auto = recipe(CACHE, *stages)
+    auto = resnet(CACHE, *stages)
     run = opened(tmp_path, auto)
     model, state = fitted(run)
     (found,) = state.lr_finds
     assert found.lr == found.suggestions["minimum"]
-    numbers = recipe(
+    numbers = resnet(
         CACHE, *(stage.at(found.lr) for stage in stages if isinstance(stage, FitStage))
     )
     same, expected = fitted(opened(tmp_path, numbers, job="job-2"))
@@ -156,7 +156,7 @@ def test_auto_is_what_was_found_in_each_stage_s_proportion(tmp_path: Path) -> No
 
 def test_where_no_rate_is_found_the_run_says_why_and_keeps_the_curve(tmp_path: Path) -> None:
     wild = SEARCH.model_copy(update={"start_lr": 1e20, "end_lr": 1e30})
-    run = opened(tmp_path, recipe(CACHE, wild, whole(1, lr="auto")))
+    run = opened(tmp_path, resnet(CACHE, wild, whole(1, lr="auto")))
     with pytest.raises(InputError, match="was soon no number") as caught:
         fitted(run)
     problem = caught.value.problem
@@ -173,7 +173,7 @@ def test_a_search_that_finds_nothing_does_not_stop_a_run_that_asks_for_nothing(
     tmp_path: Path,
 ) -> None:
     timid = SEARCH.model_copy(update={"start_lr": 1e-12, "end_lr": 1e-11})
-    _, state = fitted(opened(tmp_path, recipe(CACHE, timid, whole(1))))
+    _, state = fitted(opened(tmp_path, resnet(CACHE, timid, whole(1))))
     (found,) = state.lr_finds
     assert (found.no_suggestion, found.lr, found.suggestions) == ("flat", None, {})
     assert "falls by" in (found.reason or "")

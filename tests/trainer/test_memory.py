@@ -219,7 +219,7 @@ class TestPrecision:
         assert means.scaler.get_scale() == 2.0**119
 
     def test_a_checkpoint_keeps_the_scale(self, tmp_path: Path) -> None:
-        half = LARGE.model_copy(update={"precision": "fp16"})
+        half = LARGE.model_copy(update={"precision": "fp16", "model": "resnet18"})
         run = small_run(tmp_path, half)
         run.checkpoints.save(
             model_of(run), None, FitState(scale={"scale": 8.0, "_growth_tracker": 5})

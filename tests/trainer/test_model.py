@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from bearloop.store import open_store
-from tests.trainer.versions import recipe
+from tests.trainer.versions import recipe, resnet
 from trainer.errors import InputError
 from trainer.model import build_classifier, freeze_to
 from trainer.weights import load_weights
@@ -24,7 +24,7 @@ def state_dict() -> dict[str, Tensor]:
 
 
 def test_features_and_head_make_the_logits() -> None:
-    model = build_classifier(recipe(), 3, None).eval()
+    model = build_classifier(resnet(), 3, None).eval()
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         features = model.features(pixels)
@@ -36,7 +36,7 @@ def test_features_and_head_make_the_logits() -> None:
 
 
 def test_the_head_is_fastais() -> None:
-    head = build_classifier(recipe(dropout=0.5), 3, None).head
+    head = build_classifier(resnet(dropout=0.5), 3, None).head
     assert [type(module).__name__ for module in head] == [
         "BatchNorm1d", "Dropout", "Linear", "ReLU", "BatchNorm1d", "Dropout", "Linear",
     ]  # fmt: skip
@@ -45,7 +45,7 @@ def test_the_head_is_fastais() -> None:
 
 
 def test_layer_groups_are_fastais_and_hold_every_weight_once() -> None:
-    model = build_classifier(recipe(), 3, None)
+    model = build_classifier(resnet(), 3, None)
     groups = model.layer_groups()
     assert [len(group) for group in groups] == [6, 2, 1]
     grouped = [p for group in groups for module in group for p in module.parameters()]
@@ -54,7 +54,7 @@ def test_layer_groups_are_fastais_and_hold_every_weight_once() -> None:
 
 
 def test_a_frozen_body_keeps_weights_and_batchnorm_statistics() -> None:
-    model = build_classifier(recipe(), 3, None)
+    model = build_classifier(resnet(), 3, None)
     freeze_to(model, -1)
     model.train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -68,7 +68,7 @@ def test_a_frozen_body_keeps_weights_and_batchnorm_statistics() -> None:
 
 
 def test_unfreezing_lets_batchnorm_learn_again() -> None:
-    model = build_classifier(recipe(), 3, None)
+    model = build_classifier(resnet(), 3, None)
     model.train()
     freeze_to(model, 1)
     assert not model.body[1].training
@@ -80,7 +80,7 @@ def test_unfreezing_lets_batchnorm_learn_again() -> None:
 
 def test_a_group_that_is_not_there_cannot_be_frozen_to() -> None:
     with pytest.raises(InputError, match="3 layer groups") as caught:
-        freeze_to(build_classifier(recipe(), 3, None), 3)
+        freeze_to(build_classifier(resnet(), 3, None), 3)
     assert caught.value.problem.code == "frozen_to_out_of_range"
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_model_is_refused_with_those_that_are_near() -> None:
 
 
 def test_the_means_alone_may_be_pooled() -> None:
-    model = build_classifier(recipe(pool="average"), 3, None).eval()
+    model = build_classifier(resnet(pool="average"), 3, None).eval()
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         features = model.features(pixels)
@@ -120,7 +120,7 @@ def test_weights_from_a_file_are_in_the_body(
     else:
         with lzma.open(path, "wb", preset=0) as file:
             torch.save(state_dict, file)
-    named = recipe(weights=path.as_uri())
+    named = resnet(weights=path.as_uri())
     model = build_classifier(named, 3, load_weights(named))
     first = model.body[0]
     assert isinstance(first, nn.Conv2d)
@@ -132,13 +132,13 @@ def test_weights_from_a_file_are_in_the_body(
 def test_weights_from_s3_are_in_the_body(s3_url: str, state_dict: dict[str, Tensor]) -> None:
     kept = safetensors.torch.save(state_dict)
     open_store(f"{s3_url}/weights").put("resnet18.safetensors", kept)
-    named = recipe(weights=f"{s3_url}/weights/resnet18.safetensors")
+    named = resnet(weights=f"{s3_url}/weights/resnet18.safetensors")
     first = build_classifier(named, 3, load_weights(named)).body[0]
     assert isinstance(first, nn.Conv2d)
     assert torch.equal(first.weight, state_dict["conv1.weight"])
     for lacking in (f"{s3_url}/weights/resnet34.pth", "s3://nobody/resnet18.pth"):
         with pytest.raises(InputError, match=lacking) as caught:
-            load_weights(recipe(weights=lacking))
+            load_weights(resnet(weights=lacking))
         assert caught.value.problem.code == "weights_unavailable"
 
 
@@ -149,7 +149,7 @@ def test_imagenet_is_what_torchvision_downloads(
     # Where a download would end: nobody answers here.
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    wanted = recipe(weights="imagenet")
+    wanted = resnet(weights="imagenet")
     with pytest.raises(InputError, match="download failed") as caught:
         load_weights(wanted)
     assert caught.value.problem.code == "weights_unavailable"
@@ -162,15 +162,15 @@ def test_imagenet_is_what_torchvision_downloads(
 
 
 def test_none_is_the_only_way_to_random_weights() -> None:
-    assert load_weights(recipe(weights="none")) is None
+    assert load_weights(resnet(weights="none")) is None
     with pytest.raises(InputError, match="no such kind of weights"):
-        load_weights(recipe(weights="imagnet"))
+        load_weights(resnet(weights="imagnet"))
 
 
 def test_missing_weights_name_the_address_and_the_way_out(tmp_path: Path) -> None:
     address = (tmp_path / "gone.pth").as_uri()
     with pytest.raises(InputError) as caught:
-        load_weights(recipe(weights=address))
+        load_weights(resnet(weights=address))
     problem = caught.value.problem
     assert (problem.code, problem.field, problem.value) == (
         "weights_unavailable", "recipe.weights", address,
@@ -182,14 +182,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.pth"
     path.write_bytes(b"not a state dict")
     with pytest.raises(InputError, match="no state dict"):
-        load_weights(recipe(weights=path.as_uri()))
+        load_weights(resnet(weights=path.as_uri()))
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "code.pth"
     torch.save(print, path)
     with pytest.raises(InputError, match="no state dict"):
-        load_weights(recipe(weights=path.as_uri()))
+        load_weights(resnet(weights=path.as_uri()))
 
 
 def test_weights_of_another_model_are_refused_by_key(state_dict: dict[str, Tensor]) -> None:
@@ -197,4 +197,4 @@ def test_weights_of_another_model_are_refused_by_key(state_dict: dict[str, Tenso
         build_classifier(recipe(model="resnet34"), 3, state_dict)
     wrong = {**state_dict, "layer3.0.conv1.weight": torch.zeros(1, 2)}
     with pytest.raises(InputError, match=r"layer3\.0\.conv1\.weight.*expected"):
-        build_classifier(recipe(), 3, wrong)
+        build_classifier(resnet(), 3, wrong)

@@ -14,7 +14,7 @@ from bearloop.contract.runs import NO_CURVES, LrFind
 from bearloop.intervals import wilson
 from bearloop.store import FolderStore
 from tests.trainer.runs import open_run
-from tests.trainer.versions import pictures, put_version, recipe, whole
+from tests.trainer.versions import pictures, put_version, recipe, resnet, whole
 from trainer.data import Item
 from trainer.errors import InputError
 from trainer.heads import head_judge
@@ -119,7 +119,7 @@ def test_a_runs_report_is_judged_alike_twice_by_bodies_as_they_were(
     tmp_path: Path, pretrained: bool
 ) -> None:
     store = FolderStore(tmp_path / "store")
-    made = recipe(CacheStage(presize=32), whole(3), EvaluateStage(folds=2, tta_views=0))
+    made = resnet(CacheStage(presize=32), whole(3), EvaluateStage(folds=2, tta_views=0))
     spec = put_version(store, pictures(train=6, valid=2), recipe=made)
     run = open_run(store, spec, folder=tmp_path / "cache")
     weights = None

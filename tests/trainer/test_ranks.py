@@ -17,7 +17,7 @@ from bearloop.store import FolderStore
 from tests.trainer.runs import CPU, model_of, open_run
 from tests.trainer.team import fit_all, take_gradient, trained
 from tests.trainer.test_job import DEADLINE, Job
-from tests.trainer.versions import pictures, put_spec, put_version, recipe, whole
+from tests.trainer.versions import pictures, put_spec, put_version, recipe, resnet, whole
 from trainer.errors import InputError
 from trainer.launcher import CRASHED, outcome
 from trainer.order import batches, step_seed
@@ -66,7 +66,7 @@ class TestAgreement:
     ) -> None:
         store = FolderStore(tmp_path / "store")
         stage = whole(1, frozen_to=frozen_to, label_smoothing=0.1)
-        spec = shared(store, recipe(CacheStage(presize=32), stage, EVALUATE))
+        spec = shared(store, resnet(CacheStage(presize=32), stage, EVALUATE))
         run = open_run(store, spec, folder=tmp_path / "alone")
         expected = take_gradient(run, model_of(run))
         first, second = trained(store.url, tmp_path, what="gradient", count=2)
@@ -98,7 +98,7 @@ class TestAgreement:
     @pytest.mark.long
     def test_the_gradient_of_a_batch_in_parts_is_that_of_one_process(self, tmp_path: Path) -> None:
         store = FolderStore(tmp_path / "store")
-        parts = recipe(CacheStage(presize=32), whole(1), EVALUATE, accumulate=3)
+        parts = resnet(CacheStage(presize=32), whole(1), EVALUATE, accumulate=3)
         run = open_run(store, shared(store, parts), folder=tmp_path / "alone")
         expected = take_gradient(run, model_of(run), plain=True)
         for found in trained(store.url, tmp_path, what="plain gradient", count=2):
