@@ -17,7 +17,6 @@ from bearloop.contract.recipes import (
     Augment,
     CacheStage,
     FitStage,
-    Flat,
     LrFindStage,
     OneCycle,
     Recipe,
@@ -41,27 +40,30 @@ FAILURES: dict[str, tuple[int, Augment, dict[str, object]]] = {
     "too_many_epochs": (
         160,
         NO_AUGMENT,
-        {"epochs": 40, "lr": 3e-4, "weight_decay": 0.0, "schedule": Flat()},
+        {"epochs": 40, "lr": 5e-4, "weight_decay": 0.0},
     ),
 }
 """Train images, augmentation, and the fit stage; forty epochs see a tenth of all digits."""
 WRONG = 0.4
 """Share of the train labels that forty epochs learn by heart: what clean digits teach by heart is
 right, and no seed's error rises by it for sure."""
+KINDS = {"too_many_epochs": 4}
+"""Of digits, where not all ten: so few are told apart before wrong labels are learnt by heart."""
 
 
-def digits(train: int, *, wrong: float = 0.0) -> list[Picture]:
+def digits(train: int, *, wrong: float = 0.0, kinds: int = 10) -> list[Picture]:
     """So many digits to train on, some labelled as another, and always the same to validate."""
     bunch, random = load_digits(), np.random.default_rng(7)
+    images, targets = bunch.images[bunch.target < kinds], bunch.target[bunch.target < kinds]
     rows: list[Picture] = []
     for number in range(train + VALID):
         place = number if number < train else TRAIN + number - train
-        pixels = (bunch.images[place] * 255 / 16).astype(np.uint8)
+        pixels = (images[place] * 255 / 16).astype(np.uint8)
         big = np.kron(pixels, np.ones((SIDE // 8, SIDE // 8), dtype=np.uint8))
         picture = png(np.repeat(big[:, :, None], 3, axis=2))
-        label = int(bunch.target[place])
+        label = int(targets[place])
         if number < train and random.random() < wrong:
-            label = (label + int(random.integers(1, 10))) % 10
+            label = (label + int(random.integers(1, kinds))) % kinds
         rows.append((picture, label, "train" if number < train else "valid"))
     return rows
 
@@ -85,8 +87,9 @@ def recipe_of(name: str) -> Recipe:
 def cause(name: str, folder: Path) -> Curves:
     """Train so that it fails in the named way, and return the curves."""
     store = FolderStore(folder / "store")
-    names = [str(digit) for digit in range(10)]
-    rows = digits(FAILURES[name][0], wrong=WRONG if name == "too_many_epochs" else 0.0)
+    kinds, wrong = KINDS.get(name, 10), WRONG if name == "too_many_epochs" else 0.0
+    names = [str(digit) for digit in range(kinds)]
+    rows = digits(FAILURES[name][0], wrong=wrong, kinds=kinds)
     spec = put_version(store, rows, recipe=recipe_of(name), names=names, job=name)
     run = open_run(store, spec, folder=folder / "cache")
     return fit(run, model_of(run), None).curves()
