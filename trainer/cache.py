@@ -7,6 +7,7 @@ decode the same picture at once write two rows with equal bytes.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import uuid
@@ -20,6 +21,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+import bearloop.preprocess
 from bearloop.contract.preprocess import Preprocess
 from bearloop.preprocess import PictureError, read_picture, to_pixels
 from bearloop.store import MissingObjectError, Store, image_key
@@ -145,10 +147,20 @@ def _check_room(folder: Path, missing: Sequence[Item], *, sides: list[int], free
     )
 
 
+def decided_by(spec: Preprocess) -> list[str]:
+    """Name all that decides the bytes: mean and std do not, the decoder and its caller do."""
+    decoder = f"pillow {PIL.__version__}"
+    own = digest_of(inspect.getsource(bearloop.preprocess))
+    return [str(spec.size), spec.resize, decoder, own]
+
+
+def digest_of(source: str) -> str:
+    """Name a module by its text: a change of it is another module, released or not."""
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
 def _spec_folder(folder: Path, spec: Preprocess) -> Path:
-    """Name the folder by all that decides the bytes: mean and std do not, the decoder does."""
-    decided = f"{spec.size} {spec.resize} pillow {PIL.__version__}"
-    place = folder / hashlib.sha256(decided.encode()).hexdigest()[:16]
+    place = folder / hashlib.sha256(repr(decided_by(spec)).encode()).hexdigest()[:16]
     place.mkdir(parents=True, exist_ok=True)
     (place / "preprocess").write_bytes(Preprocess(size=spec.size, resize=spec.resize).canonical())
     return place

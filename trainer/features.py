@@ -26,6 +26,7 @@ import trainer.augment
 from bearloop import transforms
 from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
 from trainer.augment import augment
+from trainer.cache import digest_of
 from trainer.data import held_out, taught
 from trainer.errors import InputError
 from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, in_halves, normalised
@@ -122,11 +123,6 @@ def made_by(feeding: FeaturesStage) -> list[str]:
         makers.append(f"numpy {np.__version__}")
         makers += [digest_of(inspect.getsource(module)) for module in (transforms, trainer.augment)]
     return makers
-
-
-def digest_of(source: str) -> str:
-    """Name a module by its text: a change of it is another module, released or not."""
-    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def seen_by(run: Run, known: Activations | None, *, epoch: int = 0) -> tuple[Seen, Rows, Rows]:

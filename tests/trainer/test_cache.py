@@ -1,5 +1,6 @@
 """Decoded pixels: exact, decoded once, found again, and safe against what a crash leaves."""
 
+import inspect
 import math
 import tempfile
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bearloop.preprocess
 from bearloop.contract import environment
 from bearloop.contract.preprocess import Preprocess
 from bearloop.preprocess import read_picture, to_pixels
 from bearloop.store import FolderStore, image_key
 from tests.trainer.versions import pictures, put_version, recipe
-from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
+from trainer.cache import EvaluationPixels, PresizedPixels, decided_by, digest_of, open_pixels
 from trainer.data import Item, load_items
 from trainer.errors import InputError
 from trainer.room import check_room, free_bytes, left_within
@@ -84,6 +86,16 @@ def test_each_picture_is_read_once_for_both_sizes_and_never_again(
     assert store.asked == 12
     opened(store, items, tmp_path / "cache")
     assert store.asked == 12
+
+
+def test_what_makes_the_pixels_names_them_and_normalising_does_not() -> None:
+    decided = decided_by(SPEC)
+    assert decided == decided_by(SPEC.model_copy(update={"std": (0.5, 0.5, 0.5)}))
+    for changes in ({"size": 40}, {"resize": "squish"}):
+        assert decided != decided_by(SPEC.model_copy(update=changes))
+    source = inspect.getsource(bearloop.preprocess)
+    assert digest_of(source) in decided
+    assert digest_of(source + "\n") not in decided
 
 
 def test_an_overlapping_version_reads_only_what_is_new(

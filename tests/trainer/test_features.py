@@ -25,10 +25,11 @@ from bearloop.contract.recipes import (
 from tests.trainer.runs import model_of
 from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights, small_run
 from tests.trainer.versions import recipe, whole
+from trainer.cache import digest_of
 from trainer.cost import cost_stages
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
-from trainer.features import FOLDER, activations, digest_of, made_by
+from trainer.features import FOLDER, activations, made_by
 from trainer.fit import fit
 from trainer.model import Classifier
 
