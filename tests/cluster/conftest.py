@@ -24,7 +24,7 @@ from tests.life.story import Trained, await_run, bring_in
 HERE = Path(__file__).parent
 NAMESPACE, RELEASE = "bearloop-tests", "stories"
 GPUS = 2
-STORY = 1200
+STORY = 1800
 """Seconds that one story may take at most."""
 LAST = ("test_upgrades.py",)
 """What changes or ends the release that the other stories use."""

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from bearloop.client import Client
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 300.0
-"""Seconds that anything may take on a busy machine."""
+PATIENCE = 600.0
+"""Seconds that anything may take on a busy or slow machine."""
 PAUSE = 0.2
 """Seconds between two looks."""
 EVENTS = 30
@@ -112,7 +112,7 @@ def run(*words: str, content: str | None = None) -> str:
         input=content,
         capture_output=True,
         text=True,
-        timeout=2 * PATIENCE,
+        timeout=PATIENCE,
         check=False,
         cwd=ROOT,
     )

@@ -7,7 +7,7 @@ from tests.cluster.rig import Release, until
 from tests.life.pictures import recipe
 from tests.life.story import Trained, await_run
 
-EPOCHS = 25
+EPOCHS = 12
 
 
 def test_an_evicted_run_goes_on_from_its_checkpoint(

@@ -1,6 +1,7 @@
 """One real platform for all tests of the life, with a run on it that nobody disturbed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,16 @@ from tests.fixtures.s3_server import s3_server  # noqa: F401
 from tests.life.pictures import shapes
 from tests.life.platform import Up, bearloop_up
 from tests.life.story import Trained, train
+
+HERE = Path(__file__).parent
+STORY = 1200
+"""Seconds that one story may take at most; the first one starts and trains everything."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(STORY))
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from api.cluster.stop import stop_all
 from bearloop.client import ApiProblem, Client, UnreachableError
 from bearloop.local import free_port
 
-PATIENCE = 180.0
-"""Seconds that anything may take on a busy machine."""
+PATIENCE = 600.0
+"""Seconds that anything may take on a busy or slow machine."""
 QUICK = {
     "BEARLOOP_POLL": "PT0.1S",
     "BEARLOOP_LEASE": "PT3S",

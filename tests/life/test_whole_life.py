@@ -44,9 +44,6 @@ print(json.dumps([(shares / shares.sum(axis=1, keepdims=True)).tolist(), known])
 """
 """A process that knows MLflow only: prints the model's probabilities, and what it imported."""
 
-pytestmark = pytest.mark.timeout(900)
-"""Two runs and all around them: minutes where a machine is slow."""
-
 
 def test_the_whole_life(up: Up, client: Client, trained: Trained) -> None:
     review = client.reviews.open(trained.run, limit=60, screen_size=6)
