@@ -50,7 +50,7 @@ venv: $(DEV) ## Create .venv with everything that developing needs
 
 # Without KUBECONFIG: the stories of a cluster make and delete things in it, and are asked for by name.
 # A thread each: tests run on all cores already, and PyTorch's threads would wait for one another.
-test: $(DEV) ## Run all tests but the long stories (about ten minutes on two cores)
+test: $(DEV) ## Run all tests but the long stories (ten to twenty minutes on two cores)
 	env -u KUBECONFIG OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) -m 'not long'
 
 test-long: $(DEV) ## Run the long stories: all killed at every step; the CLI; S3
