@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from bearloop.client import Client
 from bearloop.contract.imports import ZipSource
+from tests.api.imports.pictures import zipped
 from tests.cluster.rig import Release, until
 
 PICTURES = 1200
@@ -70,12 +70,3 @@ def pictures() -> Mapping[str, bytes]:
         Image.fromarray(pixels).save(written, "PNG")
         made[f"{'hail' if number % 2 else 'snow'}/{number:04d}.png"] = written.getvalue()
     return made
-
-
-def zipped(files: Mapping[str, bytes]) -> bytes:
-    """Pack them as they are uploaded."""
-    written = io.BytesIO()
-    with zipfile.ZipFile(written, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return written.getvalue()

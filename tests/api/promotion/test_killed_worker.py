@@ -1,6 +1,7 @@
 """A worker killed at any instant, then another one: each promotion takes effect exactly once."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 
 import pytest
@@ -158,14 +159,8 @@ def test_a_worker_that_wakes_after_the_removal_deploys_nothing(
     cluster.break_bundle("d2")
     promote(promoter, zoo, "d2")
 
-    def the_endpoint_is_removed() -> None:
-        promoter.delete(BEARS)
-        zoo.expire_leases()
-        zoo.step(cluster, "second")
-        assert cluster.requests == {}
-
     # The sleeper was about to deploy the candidate.
-    cluster.during("look bears-1", the_endpoint_is_removed)
+    cluster.during("look bears-1", partial(remove_endpoint, zoo, cluster, promoter))
     zoo.step(cluster, "first")
     assert cluster.requests == {}
     assert zoo.states() == []
@@ -177,13 +172,7 @@ def test_what_a_stalled_worker_deploys_of_a_removed_endpoint_is_swept_away(
 ) -> None:
     promote(promoter, zoo, "d2")
 
-    def the_endpoint_is_removed() -> None:
-        promoter.delete(BEARS)
-        zoo.expire_leases()
-        zoo.step(cluster, "second")
-        assert cluster.requests == {}
-
-    cluster.before(stalls_in, the_endpoint_is_removed)
+    cluster.before(stalls_in, partial(remove_endpoint, zoo, cluster, promoter))
     zoo.step(cluster, "first")
     name = stalls_in.removeprefix("deploy ")
     assert list(cluster.requests) == [name], "it holds no claim any more, and does not know"
@@ -221,3 +210,11 @@ def test_a_sweep_leaves_what_is_being_made(
     assert sorted(cluster.requests) == ["bears-1", "candidate-2-check"]
     promoter.delete(BEARS)
     assert zoo.sweep(cluster) == [], "the step on the endpoint takes them away, under its claim"
+
+
+def remove_endpoint(zoo: Zoo, cluster: FakeCluster, promoter: TestClient) -> None:
+    """Let another worker remove the endpoint with all that was deployed for it."""
+    promoter.delete(BEARS)
+    zoo.expire_leases()
+    zoo.step(cluster, "second")
+    assert cluster.requests == {}

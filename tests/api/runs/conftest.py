@@ -9,6 +9,7 @@ from api.database import Database
 from api.tables import Class, Dataset, Project, Version
 
 RUNS = "/v1/projects/zoo/runs"
+RECIPES = "/v1/projects/zoo/recipes"
 
 
 @dataclass

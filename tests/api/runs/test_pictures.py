@@ -15,9 +15,7 @@ from bearloop.contract.recipes import (
     EvaluateStage,
     Recipe,
 )
-from tests.api.runs.conftest import RUNS, Zoo, start
-
-RECIPES = "/v1/projects/zoo/recipes"
+from tests.api.runs.conftest import RECIPES, RUNS, Zoo, start
 
 
 def asked(**fields: object) -> Changes:

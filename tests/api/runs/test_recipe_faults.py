@@ -6,17 +6,11 @@ from api.runs.named_recipes import FINE_TUNE
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
     CacheStage,
-    CosineRestarts,
     EarlyStopping,
-    FitStage,
     Flat,
 )
-from tests.api.runs.conftest import RUNS, Zoo
-
-RECIPES = "/v1/projects/zoo/recipes"
-AUTO = FitStage(name="first", epochs=1, lr="auto")
-SMALL = FitStage(name="small", epochs=1, lr=1e-3, size=64)
-KEEPING = FitStage(name="keeping", epochs=1, lr=1e-3, schedule=CosineRestarts(snapshots=True))
+from tests.api.runs.conftest import RECIPES, RUNS, Zoo
+from tests.api.runs.stages import AUTO, KEEPING, SMALL
 
 
 def test_all_that_is_malformed_is_told_at_once(client: TestClient) -> None:

@@ -7,8 +7,7 @@ from api.runs.named_recipes import FROM_SCRATCH, PRECOMPUTE
 from api.runs.recipe_faults import faults
 from api.runs.recipes import Changes, changed
 from bearloop.contract.recipes import FitStage
-
-RECIPES = "/v1/projects/zoo/recipes"
+from tests.api.runs.conftest import RECIPES
 
 
 def body() -> dict[str, object]:

@@ -19,7 +19,6 @@ from bearloop.contract.models import HALF
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
     CacheStage,
-    CosineRestarts,
     EarlyStopping,
     EvaluateStage,
     FeaturesStage,
@@ -29,12 +28,9 @@ from bearloop.contract.recipes import (
     OneCycle,
     Recipe,
 )
-from tests.api.runs.conftest import RUNS, Zoo, start
+from tests.api.runs.conftest import RECIPES, RUNS, Zoo, start
+from tests.api.runs.stages import AUTO, KEEPING, SMALL
 
-RECIPES = "/v1/projects/zoo/recipes"
-AUTO = FitStage(name="first", epochs=1, lr="auto")
-SMALL = FitStage(name="small", epochs=1, lr=1e-3, size=64)
-KEEPING = FitStage(name="keeping", epochs=1, lr=1e-3, schedule=CosineRestarts(snapshots=True))
 HUGE = FitStage(name="huge", epochs=1, lr=1e-3, size=512)
 
 
