@@ -218,7 +218,7 @@ def test_a_table_that_is_held_is_waited_for_and_read_meanwhile(
         long.scalar(text("select count(*) from project"))
         later = partial(upgrade, within=None, versions=images.expanded)
         migrating = threads.submit(later, owner, program_role=PROGRAM)
-        until(waits, seconds=60)
+        until(waits)
         other.execute(text("set statement_timeout = '30s'"))
         assert other.scalar(text("select count(*) from project")) == 0
         for reader in (other, long):

@@ -34,7 +34,7 @@ Callers = Callable[[str], TestClient]
 
 
 def test_it_is_ready_when_database_and_store_answer(client: TestClient) -> None:
-    until(lambda: client.get("/readyz").status_code == 200, seconds=60)
+    until(lambda: client.get("/readyz").status_code == 200)
     answer = client.get("/readyz")
     # No MLflow runs beside this test: that is told, and keeps nobody out.
     assert answer.json() == {"status": "ok", "without": {"mlflow": "does not answer"}}
@@ -56,7 +56,7 @@ def test_a_database_that_is_not_there_yet_is_told_and_then_used(
     late = Database(postgres.url("late", role=PROGRAM))
 
     def why(nobody: TestClient) -> str:
-        until(lambda: because(nobody) != "does not answer", seconds=60)
+        until(lambda: because(nobody) != "does not answer")
         return because(nobody)
 
     def because(nobody: TestClient) -> str:
@@ -67,7 +67,7 @@ def test_a_database_that_is_not_there_yet_is_told_and_then_used(
         postgres.create_database("late")
         assert why(nobody).startswith("has no schema yet")
         upgrade(postgres.url("late", role=OWNER), program_role=PROGRAM)
-        until(lambda: nobody.get("/readyz").status_code == 200, seconds=60)
+        until(lambda: nobody.get("/readyz").status_code == 200)
     postgres.drop_database("late")
 
 
@@ -77,11 +77,11 @@ def test_a_missing_bucket_is_no_missing_object(
     s3_url: str,  # noqa: F811
 ) -> None:
     with TestClient(create_app(settings, database=database, store=open_store(s3_url))) as nobody:
-        until(lambda: nobody.get("/readyz").status_code == 200, seconds=60)
+        until(lambda: nobody.get("/readyz").status_code == 200)
     nowhere = open_store("s3://nowhere/project")
     with TestClient(create_app(settings, database=database, store=nowhere)) as nobody:
         said = {"store": "has no bucket of this name"}
-        until(lambda: nobody.get("/readyz").json()["because"] == said, seconds=60)
+        until(lambda: nobody.get("/readyz").json()["because"] == said)
 
 
 def test_a_store_that_does_not_answer_is_said_to_be_away(
@@ -204,7 +204,7 @@ def alone(tmp_path: Path) -> Iterator[Served]:
 def test_the_api_lives_without_anything_and_leaves_when_asked(
     alone: Served, tmp_path: Path
 ) -> None:
-    until(alone.answers, seconds=60)
+    until(alone.answers)
     answer = httpx.get(f"{alone.url}/readyz", timeout=60)
     assert answer.status_code == 503
     assert answer.json()["missing"] == ["database", "store"]
@@ -212,7 +212,7 @@ def test_the_api_lives_without_anything_and_leaves_when_asked(
     with httpx.Client(base_url=alone.url, timeout=60) as kept:
         assert "connection" not in kept.get("/healthz").headers
         alone.process.send_signal(signal.SIGTERM)
-        until(lambda: kept.get("/readyz").json() == {"status": "leaving"}, seconds=60)
+        until(lambda: kept.get("/readyz").json() == {"status": "leaving"})
     # Whoever has not heard of it yet is answered, and told to open no second request on this one.
     late = httpx.get(f"{alone.url}/healthz", timeout=60)
     assert (late.status_code, late.headers["connection"]) == (200, "close")

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic
 
 import psutil
 import pytest
@@ -66,7 +65,7 @@ def state(client: TestClient, address: str) -> str:
 
 
 def await_done(client: TestClient, address: str) -> None:
-    until(lambda: state(client, address) in ("done", "failed", "cancelled"), seconds=60)
+    until(lambda: state(client, address) in ("done", "failed", "cancelled"))
     seen = client.get(address).json()
     assert seen["state"] == "done", seen
 
@@ -80,7 +79,7 @@ def await_shim(settings: Settings) -> int:
         found.extend(int(path.read_text().split('"pid": ')[1].split(",")[0]) for path in paths)
         return bool(found)
 
-    until(there, seconds=30)
+    until(there)
     return found[0]
 
 
@@ -97,10 +96,8 @@ def test_an_import_asked_for_is_done(
     worker: WorkerProcess, zoo: TestClient, folder: Path, database: Database
 ) -> None:
     worker.start()
-    began = monotonic()
     address = ask(zoo, folder)
     await_done(zoo, address)
-    assert monotonic() - began < 60
     assert zoo.get(address).json()["stored"] == PICTURES
     assert_ingested_once(database)
     until(lambda: zoo.get(address).json()["finished_at"] is not None)
@@ -166,7 +163,7 @@ def test_a_cancelled_import_is_not_ingested(
     address = ask(zoo, folder)
     assert zoo.post(f"{address}/cancel").status_code == 202
     worker.start()
-    until(lambda: state(zoo, address) == "cancelled", seconds=30)
+    until(lambda: state(zoo, address) == "cancelled")
     with database.transaction() as session:
         assert session.scalar(select(func.count()).select_from(ImportSource)) == 0
 
@@ -179,7 +176,7 @@ def test_servers_that_no_endpoint_asks_for_are_ended(
     machine = ProcessCluster(Path(settings.work_folder), rules)
     machine.deploy(DeploymentRequest(name="bears-7", digest="gone", environment={}))
     worker.start()
-    until(lambda: machine.deployments() == [], seconds=60)
+    until(lambda: machine.deployments() == [])
 
 
 def test_a_worker_that_never_polls_is_woken_by_who_asks(
@@ -187,7 +184,7 @@ def test_a_worker_that_never_polls_is_woken_by_who_asks(
 ) -> None:
     worker.poll = "PT24H"
     worker.start()
-    until(lambda: "the API's bell is heard" in worker.log.read_text(), seconds=30)
+    until(lambda: "the API's bell is heard" in worker.log.read_text())
     first = ask(zoo, folder)
     await_done(zoo, first)
     second = ask(zoo, folder)
@@ -201,9 +198,9 @@ def test_a_worker_without_a_database_lives_and_says_so_once(
     alone = WorkerProcess(settings.model_copy(update={"database_url": nowhere}), tmp_path / "log")
     alone.start()
     heart = Path(settings.work_folder) / NAME
-    until(heart.exists, seconds=60)
+    until(heart.exists)
     first = heart.stat().st_mtime
-    until(lambda: heart.stat().st_mtime > first + 1, seconds=60)
+    until(lambda: heart.stat().st_mtime > first + 1)
     assert alone.end() == 0
     said = (tmp_path / "log").read_text()
     assert 1 <= said.count("the database does not answer") <= 5
@@ -221,7 +218,7 @@ def test_an_outage_of_the_store_is_told_and_outlived(
     store.write_text("no folder")
     address = ask(zoo, folder)
     worker.start()
-    until(lambda: "the worker tries again" in str(zoo.get(address).json()["reason"]), seconds=30)
+    until(lambda: "the worker tries again" in str(zoo.get(address).json()["reason"]))
     store.unlink()
     aside.rename(store)
     await_done(zoo, address)

@@ -180,7 +180,7 @@ class Load:
             caller.start()
 
     def wait_for(self, digest: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self._answers[-1:] != [digest]:
             assert time.monotonic() < deadline, "the new server does not answer"
             self._stop.wait(0.02)

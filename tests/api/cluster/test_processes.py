@@ -46,7 +46,7 @@ def request(notes: Path, name: str = "run-j-1", program: str = "trainer") -> Job
 
 def began(notes: Path) -> list[int]:
     """The numbers of the processes that began."""
-    return [int(path.read_text() or 0) for path in notes.glob("began-*")]
+    return [int(path.read_text()) for path in notes.glob("began-*")]
 
 
 def seen(cluster: ProcessCluster, name: str = "run-j-1") -> SeenJob:
@@ -227,13 +227,13 @@ def test_waiting_ends_early_when_a_job_ends(cluster: ProcessCluster, notes: Path
     begin(cluster, notes)
     began_at = monotonic()
     (notes / "go").touch()
-    cluster.wait(timedelta(seconds=20))
-    assert monotonic() - began_at < 10
+    cluster.wait(timedelta(seconds=120))
+    assert monotonic() - began_at < 60
     assert seen(cluster).phase is Phase.succeeded
 
 
 def test_waiting_ends_early_when_somebody_wakes_it(cluster: ProcessCluster) -> None:
     began_at = monotonic()
     Thread(target=cluster.wake).start()
-    cluster.wait(timedelta(seconds=20))
-    assert monotonic() - began_at < 10
+    cluster.wait(timedelta(seconds=120))
+    assert monotonic() - began_at < 60

@@ -303,7 +303,7 @@ class TestSeveralWorkers:
                 step(other)
             assert desk.row(job).state == JobState.cancelled
             cluster.release()
-            stalled.result(timeout=10)
+            stalled.result(timeout=60)
         # The late launch is there; whoever compares takes it away, and nothing came of it.
         assert remove_strays(other) == [f"import-{job}-1"]
         assert cluster.jobs() == []
@@ -322,7 +322,7 @@ class TestSeveralWorkers:
             desk.expire(job)
             step(other)
             cluster.release()
-            stalled.result(timeout=10)
+            stalled.result(timeout=60)
         assert list(cluster.requests) == [f"import-{job}-1"]
         assert cluster.launches == 2
         assert remove_strays(other) == []

@@ -53,7 +53,7 @@ def test_a_run_on_all_images_comes_to_answer_once_its_twin_is_done(
     assert client.get(f"{RUNS}/1").json()["twin"] == 2
     place = promoter.post(promotions, json={"run": 1}).headers["location"]
     under_way = ("checking", "rolling_out")
-    until(lambda: promoter.get(place).json()["state"] not in under_way, seconds=120)
+    until(lambda: promoter.get(place).json()["state"] not in under_way)
     shown = promoter.get(place).json()
     assert (shown["state"], shown["bundle"]) == ("live", full["bundle_digest"]), shown
     minimum, parity = shown["results"]
