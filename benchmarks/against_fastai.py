@@ -4,10 +4,11 @@
 
 FOLDER holds a folder of pictures per class, WEIGHTS is torchvision's file (`.pth` or `.pth.xz`),
 PEER a Python that has fastai (an environment of its own). Seed s holds out fold s of five, so five
-seeds measure every picture once. Both sides take the same augmentation, batches of 32 and the same
-schedule and rates; the time is that of training with decoding, validation and our cache in it, and
-begins from files as they lie there. All seeds are trained by both at their best, the first
-`--timed` with fastai at its defaults and ourselves in fp32, too.
+seeds measure every picture once. Both sides cut the middle of a picture and take the same
+augmentation, batches of 32 and the same schedule and rates; the time is that of training with
+decoding, validation and our cache in it, and begins from files as they lie there. All seeds are
+trained by both at their best, the first `--timed` with fastai at its defaults and ourselves in
+fp32, too.
 """
 
 from pathlib import Path

@@ -15,6 +15,8 @@ class Trained(NamedTuple):
     wrong: int
     """Held-out pictures that it gets wrong."""
     of: int
+    passed: float | None = None
+    """Seconds of it until the body's pass was done, decoding included; None: there is no pass."""
 
     def __str__(self) -> str:
         return f"{self.seconds:.1f} s, {self.wrong} of {self.of} wrong"
@@ -30,6 +32,11 @@ def error(trained: Sequence[Trained]) -> str:
 def seconds(trained: Sequence[Trained]) -> float:
     """Return the median time of a training: one that something disturbed counts little."""
     return median(one.seconds for one in trained)
+
+
+def beside_the_pass(trained: Sequence[Trained]) -> float:
+    """Return how many times the body's pass, and what comes before it, a training takes."""
+    return median(one.seconds / one.passed for one in trained if one.passed)
 
 
 def faster(ours: Sequence[Trained], peer: Sequence[Trained]) -> float:

@@ -123,5 +123,7 @@ def whole_run(
         rows = read_page(FolderStore(store), key, start=0, count=len(pictures))
     wrong = output.summary.splits["valid"].error
     seconds = output.seconds["cache"] + output.seconds["fit"]
-    trained = Trained(seconds, round(wrong.value * wrong.n), wrong.n)
+    body = output.cost and output.cost.stages.get("features")
+    passed = output.seconds["cache"] + body if body else None
+    trained = Trained(seconds, round(wrong.value * wrong.n), wrong.n, passed)
     return trained, [row for row in rows if row.split == "valid"]

@@ -32,8 +32,8 @@ class Told:
     live: Live
 
 
-def tell(client: Client, *, plan: Plan, clock: Clock) -> None:
-    """Tell the whole life, and print the table."""
+def tell(client: Client, *, plan: Plan, clock: Clock, stay: bool) -> None:
+    """Tell the whole life, and print the table; with its addresses if the platform will `stay`."""
     with clock.step("write the digits, 5 % of train and valid with a wrong label"):
         digits = write_digits(plan.folder / "digits")
     with clock.step("import and freeze"):
@@ -53,7 +53,7 @@ def tell(client: Client, *, plan: Plan, clock: Clock) -> None:
     with clock.step("ask the endpoint"):
         answer = _ask(live, digits)
     told = Told(digits, reviewed, before, after, compared, answer, live)
-    _print(told, plan=plan, clock=clock)
+    _print(told, plan=plan if stay else None, clock=clock)
 
 
 def _train(client: Client, version: VersionView) -> int:
@@ -77,7 +77,7 @@ def _ask(live: Live, digits: Digits) -> str:
     return f"a {NAMES[7]} is classified as {answer['class']} ({percent(answer['confidence'])})"
 
 
-def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
+def _print(told: Told, *, plan: Plan | None, clock: Clock) -> None:
     under = told.compared.cleaned_labels
     seen = told.reviewed
     planted = len(told.digits.planted)
@@ -90,10 +90,13 @@ def _print(told: Told, *, plan: Plan, clock: Clock) -> None:
         ["the endpoint", told.answer],
         *([name, f"{seconds:.1f} s"] for name, seconds in clock.seconds.items()),
         ["in all", f"{sum(clock.seconds.values()):.1f} s"],
-        ["API docs", f"{plan.api_url}/docs"],
-        ["MLflow", plan.tracking_url],
-        ["endpoint", told.live.url],
     ]
+    if plan:
+        rows += [
+            ["API docs", f"{plan.api_url}/docs"],
+            ["MLflow", plan.tracking_url],
+            ["endpoint", told.live.url],
+        ]
     print_table("the life of the digits", rows, columns=["", ""])
     said.print(told.compared.verdict.words, markup=False, soft_wrap=True)
     said.print(f"intervals are 95 %, on {under.images} test images", markup=False)

@@ -51,7 +51,7 @@ def tell(asked: Asked, *, port: int, tracking_port: int) -> None:
             here = own.Here(plan, revive=platform.revive, open_page=webbrowser.open)
             own.tell(client, asked.data, training=asked.training, here=here, clock=clock)
         else:
-            life.tell(client, plan=plan, clock=clock)
+            life.tell(client, plan=plan, clock=clock, stay=asked.stay)
         if asked.stay:
             said.print("\nup until Ctrl-C", markup=False)
             stay_up(platform)
