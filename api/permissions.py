@@ -80,6 +80,7 @@ MATRIX: Final[Mapping[str, Role | Outside]] = {
     "GET /v1/projects/{project}/runs/{run}/files": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/curves": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/lr-finder": Role.viewer,
+    "GET /v1/projects/{project}/runs/{run}/lr-finder.png": Role.viewer,
     "GET /v1/projects/{project}/runs/{run}/events": Role.viewer,
     "GET /v1/projects/{project}/recipes": Role.viewer,
     "GET /v1/projects/{project}/recipes/{recipe}": Role.viewer,

@@ -58,6 +58,9 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
     run.ranks.share_statistics(model)
     if resumed is not None:
         model.load_state_dict(resumed.model)
+    if state.lr_finds:
+        # What an attempt before found is read in this one's mailbox from now on.
+        publish(run, state.lr_finds, new=state.lr_finds)
     means = _means(run, state)
     with _curves_left(run, state):
         for place, stage in enumerate(fit_stages(run.spec.recipe)):
@@ -198,8 +201,7 @@ def _with_rate(
                     run, model, search=search, stage=stage, memory=memory, known=known
                 )
             state.lr_finds.append(found)
-    if state.lr_finds:
-        publish(run, state.lr_finds)
+        publish(run, state.lr_finds, new=[found])
     stage = fit_stages(recipe, state.lr_finds)[place]
     if stage.lr == "auto":
         raise no_rate(stage, state.lr_finds)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bearloop.contract.recipes import FitStage, Flat, LrFindStage, Recipe
-from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint
+from bearloop.contract.runs import LR_FINDER_FILE, LrFind, LrFinds, LrPoint, lr_picture_file
 from trainer.errors import InputError, InterruptedRunError
 from trainer.features import Activations, seen_by
 from trainer.lr_suggestions import suggest
@@ -21,6 +21,7 @@ from trainer.model import Classifier
 from trainer.objective import class_weights
 from trainer.optimiser import new_optimiser, set_rates
 from trainer.order import Rows, batches, epoch_order, step_seed
+from trainer.plots import draw_lr_find
 from trainer.run import Run
 from trainer.step import Means, Share, Team, train_step
 
@@ -77,11 +78,18 @@ def find_rate(
     )
 
 
-def publish(run: Run, finds: Sequence[LrFind]) -> None:
-    """Keep the curves beside the attempt's progress, readable while the run goes on."""
-    if run.ranks.leads:
-        found = LrFinds(finds=tuple(finds))
-        run.mailbox.store.put(run.mailbox.prefix + LR_FINDER_FILE, found.canonical())
+def publish(run: Run, finds: Sequence[LrFind], *, new: Sequence[LrFind]) -> None:
+    """Keep the curves beside the attempt's progress, readable while the run goes on.
+
+    Those that are `new` to the attempt are drawn too: each is once.
+    """
+    if not run.ranks.leads:
+        return
+    store, prefix = run.mailbox.store, run.mailbox.prefix
+    # The pictures first: who reads of a search finds its picture.
+    for find in new:
+        store.put(prefix + lr_picture_file(find.stage), draw_lr_find(find))
+    store.put(prefix + LR_FINDER_FILE, LrFinds(finds=tuple(finds)).canonical())
 
 
 def no_rate(stage: FitStage, finds: Sequence[LrFind]) -> InputError:

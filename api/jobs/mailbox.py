@@ -1,11 +1,14 @@
 """A job's mailbox in the object store, as the control plane uses it."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
 
 from bearloop.contract.imports import ImportSpec
 from bearloop.contract.jobs import (
     Progress,
     Result,
+    attempt_prefix,
     attempts_prefix,
     progress_key,
     result_key,
@@ -13,6 +16,8 @@ from bearloop.contract.jobs import (
 )
 from bearloop.contract.runs import RunSpec
 from bearloop.store import MissingObjectError, Store
+
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Mailbox:
@@ -40,6 +45,18 @@ class Mailbox:
         progress = Progress.model_validate_json(found)
         return progress if progress.shards == 1 else summed(self._of_all_shards(progress.shards))
 
+    def place_of(self, file: str, *, newest: str | None) -> str | None:
+        """Return the prefix of the attempt that a file is read of; None while none has it.
+
+        That is `newest` where it has the file; until then the one before, which it goes on from.
+        """
+        own = None if newest is None else attempt_prefix(self.job, newest)
+        if own is not None and self.store.exists(own + file):
+            return own
+        keys = (info.key for info in self.store.list(attempts_prefix(self.job)))
+        having = (key.removesuffix(file) for key in keys if key.endswith(f"/{file}"))
+        return max(having, key=self._told_at, default=None)
+
     def keep_logs(self, launch: int, printed: Mapping[str, str]) -> None:
         """Keep what a launch's pods printed, each by its name: the cluster forgets them."""
         for name, text in printed.items():
@@ -55,6 +72,11 @@ class Mailbox:
             return next(iter(texts.values()), None)
         names = {key: key.removeprefix(prefix).removesuffix(".txt") for key in texts}
         return "\n".join(f"---- {names[key]}\n{text}" for key, text in texts.items())
+
+    def _told_at(self, place: str) -> datetime:
+        """Return when the attempt of a prefix last told how far it is."""
+        found = self._read(f"{place}progress.json")
+        return NEVER if found is None else Progress.model_validate_json(found).at
 
     def _of_all_shards(self, count: int) -> list[Progress]:
         """Return each shard's newest progress, whichever attempt said it."""

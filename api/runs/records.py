@@ -1,4 +1,4 @@
-"""What a run leaves beside its report: curves, lr-finds and log."""
+"""What a run leaves beside its report: curves and log."""
 
 from sqlalchemy.orm import Session
 
@@ -8,10 +8,9 @@ from api.jobs.mailbox import Mailbox
 from api.runs.runs import find_run
 from api.runs.schemas import LogView
 from api.tables import Job
-from bearloop.contract.jobs import attempt_prefix
-from bearloop.contract.runs import LR_FINDER_FILE, Curves, LrFinds
+from bearloop.contract.runs import Curves
 from bearloop.curves_file import CURVES_FILE
-from bearloop.store import MissingObjectError, Store
+from bearloop.store import Store
 
 
 class NoCurvesError(NotFoundError):
@@ -48,22 +47,7 @@ def read_curves(session: Session, caller: Caller, number: int, *, store: Store) 
     return Curves.model_validate_json(found)
 
 
-def read_lr_finds(session: Session, caller: Caller, number: int, *, store: Store) -> LrFinds:
-    """Return what the run's lr-find stages found so far; none where it has no such stage."""
-    parts = find_run(session, caller, number)
-    if parts.run.curves_key is not None:
-        curves = Curves.model_validate_json(store.get(parts.run.curves_key))
-        return LrFinds(finds=curves.lr_finds)
-    # A run that goes on, or that found no rate and ended with that.
-    found = _left(store, parts.job, LR_FINDER_FILE)
-    return LrFinds(finds=()) if found is None else LrFinds.model_validate_json(found)
-
-
 def _left(store: Store, job: Job, file: str) -> bytes | None:
-    """Return a file of the job's newest attempt, where it has one."""
-    if job.attempt is None:
-        return None
-    try:
-        return store.get(attempt_prefix(str(job.id), job.attempt) + file)
-    except MissingObjectError:
-        return None
+    """Return a file of the job's newest attempt that has it."""
+    place = Mailbox(store, str(job.id)).place_of(file, newest=job.attempt)
+    return None if place is None else store.get(place + file)

@@ -15,7 +15,7 @@ from api.datasets.schemas import DatasetName
 from api.errors import NotFoundError, responses
 from api.idempotency import IdempotentRoute
 from api.paging import Page
-from api.runs import events, files, recipe_store, records, resources, runs, trainable
+from api.runs import events, files, lr_finder, recipe_store, records, resources, runs, trainable
 from api.runs.contact_sheets import AskedSheet, draw_contact_sheet
 from api.runs.runs import Asking
 from api.runs.schemas import (
@@ -150,7 +150,34 @@ def show_lr_finder(caller: Viewer, session: Db, *, number: Number, store: Projec
 
     While the run goes on it shows the lr-finds so far.
     """
-    return records.read_lr_finds(session, caller, number, store=store)
+    return lr_finder.read_lr_finds(session, caller, number, store=store)
+
+
+@router.get(
+    RUNS + "/{run}/lr-finder.png",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "PNG."},
+        **responses(runs.UnknownRunError, lr_finder.NoSearchError, lr_finder.NoPictureError),
+    },
+)
+def show_lr_picture(
+    caller: Viewer,
+    session: Db,
+    *,
+    number: Number,
+    store: ProjectStore,
+    stage: Annotated[
+        str | None,
+        Query(description="The fit stage that the lr-find stands before. Absent: the first's."),
+    ] = None,
+) -> Response:
+    """Draw an lr-find of the run: its curve with the rates that it suggests, or why it does not.
+
+    It is there as soon as the search has ended, while the run goes on too.
+    """
+    drawn = lr_finder.read_lr_picture(session, caller, number, stage=stage, store=store)
+    return Response(drawn, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
 
 @router.get(

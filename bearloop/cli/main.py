@@ -6,7 +6,17 @@ from collections.abc import Sequence
 import typer
 from pydantic import ValidationError
 
-from bearloop.cli import doubts, images, pictures, platform, recipes, reviewing, serving, training
+from bearloop.cli import (
+    doubts,
+    images,
+    lr_finder,
+    pictures,
+    platform,
+    recipes,
+    reviewing,
+    serving,
+    training,
+)
 from bearloop.cli.login import NotLoggedInError
 from bearloop.cli.output import fail
 from bearloop.cli.sources import SourceError
@@ -22,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (platform, images, pictures, recipes, training, doubts, reviewing, serving):
+PARTS = (platform, images, pictures, recipes, training, lr_finder, doubts, reviewing, serving)
+for part in PARTS:
     part.add_to(app)
 
 

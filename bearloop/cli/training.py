@@ -1,6 +1,5 @@
 """`train`, `runs` and `report`: from a version to a model, and what it says."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from bearloop.cli.costs import print_cost
 from bearloop.cli.doubts import print_doubts, print_spread, say_unmeasured
 from bearloop.cli.fields import fields_of
 from bearloop.cli.login import connect
+from bearloop.cli.lr_finder import print_lr_finds
 from bearloop.cli.output import (
     Json,
     hint,
@@ -22,7 +22,7 @@ from bearloop.cli.output import (
 )
 from bearloop.cli.pictures import augment_of
 from bearloop.client import Client
-from bearloop.client.views import DiagnosisView, FiguresView, LrFindView, ReportView, RunView
+from bearloop.client.views import DiagnosisView, FiguresView, ReportView, RunView
 
 
 def add_to(app: typer.Typer) -> None:
@@ -155,7 +155,7 @@ def report(
         print_spread(client, number)
         _print_findings(diagnosis)
         _print_confused(client, number)
-    _print_lr_finds(finds)
+    print_lr_finds(finds)
     first = zip(range(10), client.runs.images(number), strict=False)
     losses = [
         [i["sha256"][:12], i["split"], i["label"] or "conflict", i["predicted"], _loss(i["loss"])]
@@ -244,19 +244,6 @@ def _print_findings(diagnosis: DiagnosisView) -> None:
             f"{finding.code}: {finding.evidence}", style="yellow", markup=False, soft_wrap=True
         )
         said.print(f"  {finding.way_out}", markup=False, soft_wrap=True)
-
-
-def _print_lr_finds(finds: Sequence[LrFindView]) -> None:
-    for find in finds:
-        rows = [
-            [name, f"{rate:.2g}", "taken for auto" if rate == find.lr else ""]
-            for name, rate in find.suggestions.items()
-        ]
-        title = f"lr-find before {find.stage}"
-        if rows:
-            print_table(title, rows, columns=["suggestion", "rate", ""])
-        else:
-            said.print(f"{title}: no rate, {find.reason}", markup=False, soft_wrap=True)
 
 
 def _rate(text: str) -> float | str:

@@ -96,6 +96,11 @@ class Runs:
         answer = self._connection.get(place(self._path, number, "lr-finder"))
         return LrFindsView.model_validate(answer).finds
 
+    def lr_finder_picture(self, number: int, *, stage: str | None = None) -> bytes:
+        """Return the curve and suggestions of an lr-find as PNG: the first, or a stage's."""
+        path = place(self._path, number, "lr-finder.png")
+        return self._connection.get_bytes(path, stage=stage)
+
     def most_confused(self, number: int, *, least: int = 1) -> tuple[ConfusedView, ...]:
         """Return pairs of classes by how often one was taken for the other."""
         answer = self._connection.get(place(self._path, number, "most-confused"), min=least)

@@ -175,6 +175,11 @@ class LrFinds(Record):
     finds: tuple[LrFind, ...]
 
 
+def lr_picture_file(stage: str) -> str:
+    """Return the PNG beside LR_FINDER_FILE that shows the search before a stage."""
+    return f"lr-finder-{stage}.png"
+
+
 class Curves(Record):
     """What the lesson's `recorder` shows."""
 

@@ -1,10 +1,13 @@
 """The lr-find stage: it finds a rate, tells why it finds none, and leaves no trace."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, LrFindStage, OneCycle, Recipe
 from bearloop.contract.runs import Curves, LrFind, LrFinds
@@ -12,6 +15,7 @@ from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.test_fit import LeavesAfter, fitted, same_weights
+from tests.trainer.test_plots import lr_find
 from tests.trainer.versions import pictures, put_version, resnet, whole
 from trainer.checkpoint import FitState
 from trainer.data import labelled
@@ -19,8 +23,9 @@ from trainer.errors import InputError, InterruptedRunError
 from trainer.fit import fit_rows
 from trainer.interruption import Interruption
 from trainer.lr_finder import find_rate, rate_of
+from trainer.mailbox import Mailbox
 from trainer.model import Classifier, freeze_to
-from trainer.plots import draw_curves
+from trainer.plots import draw_curves, draw_lr_find
 from trainer.run import Run
 
 SEARCH = LrFindStage(start_lr=1e-5, end_lr=10, iterations=30)
@@ -40,6 +45,29 @@ def opened(
     store = FolderStore(tmp_path / "store")
     spec = put_version(store, pictures(train=4, valid=2), recipe=recipe, job=job)
     return open_run(store, spec, folder=tmp_path / "cache", interruption=interruption)
+
+
+class Counted(FolderStore):
+    """A folder that remembers what was written, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.written: list[str] = []
+
+    def put(self, key: str, data: bytes) -> None:
+        self.written.append(key)
+        super().put(key, data)
+
+
+def attempt_of(run: Run, attempt: str) -> tuple[Run, Counted]:
+    """Let the run be another attempt, and see what it writes."""
+    store = Counted(run.mailbox.store.folder)  # type: ignore[attr-defined]
+    mailbox = Mailbox(store, job=run.spec.job, attempt=attempt)
+    return replace(run, mailbox=mailbox), store
+
+
+def drawn_in(store: Counted) -> list[str]:
+    return [key.rpartition("/")[2] for key in store.written if key.endswith(".png")]
 
 
 def searched(run: Run, model: Classifier, search: LrFindStage = SEARCH) -> LrFind:
@@ -166,7 +194,32 @@ def test_where_no_rate_is_found_the_run_says_why_and_keeps_the_curve(tmp_path: P
     assert kept.finds[0].no_suggestion == "not_finite"
     left = Curves.model_validate_json(run.mailbox.store.get(run.mailbox.prefix + CURVES_FILE))
     assert left.lr_finds == kept.finds
-    assert list(draw_curves(left)) == ["5-lr-finder-whole.png"]
+    drawn = run.mailbox.store.get(run.mailbox.prefix + "lr-finder-whole.png")
+    assert draw_curves(left) == {"5-lr-finder-whole.png": drawn}
+
+
+def test_each_search_is_drawn_once_beside_its_curve(tmp_path: Path) -> None:
+    stages = (SEARCH, FROZEN, SEARCH, WHOLE)
+    run, store = attempt_of(opened(tmp_path, random_recipe(*stages)), "a")
+    _, state = fitted(run)
+    assert drawn_in(store) == ["lr-finder-frozen.png", "lr-finder-whole.png"]
+    for find in state.lr_finds:
+        data = store.get(f"{run.mailbox.prefix}lr-finder-{find.stage}.png")
+        assert data == draw_lr_find(find)
+        assert Image.open(io.BytesIO(data)).format == "PNG"
+
+
+def test_an_attempt_that_goes_on_has_the_pictures_of_the_one_before(tmp_path: Path) -> None:
+    run, store = attempt_of(opened(tmp_path, random_recipe(SEARCH, FROZEN, WHOLE)), "b")
+    find = lr_find(90, suggests=True)
+    # The stage that was searched for is behind the checkpoint.
+    run.checkpoints.save(model_of(run), None, FitState(stage=1, lr_finds=[find]))
+    _, state = fitted(run)
+    assert state.lr_finds == [find]
+    assert drawn_in(store) == ["lr-finder-frozen.png"]
+    assert store.get(run.mailbox.prefix + "lr-finder-frozen.png") == draw_lr_find(find)
+    published = LrFinds.model_validate_json(store.get(run.mailbox.prefix + "lr-finder.json"))
+    assert published.finds == (find,)
 
 
 def test_a_search_that_finds_nothing_does_not_stop_a_run_that_asks_for_nothing(

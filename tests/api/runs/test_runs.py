@@ -131,7 +131,8 @@ class TestLooking:
         assert client.get(RUNS, params={"state": "done"}).json()["items"] == []
 
     def test_an_unknown_run_is_told(self, client: TestClient) -> None:
-        for path in ("", "/spec", "/files", "/logs", "/curves", "/lr-finder", "/events"):
+        paths = ("", "/spec", "/files", "/logs", "/curves", "/lr-finder", "/lr-finder.png")
+        for path in (*paths, "/events"):
             answer = client.get(f"{RUNS}/9{path}")
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_run")
         assert client.post(f"{RUNS}/9/cancel").status_code == 404

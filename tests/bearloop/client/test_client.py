@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from api.database import Database
+from api.stores import below_project
 from api.tables import AuditEvent, Project
 from bearloop.client import ApiProblem, Client, UnreachableError
 from bearloop.client.connection import place
@@ -17,6 +18,8 @@ from tests.api.evaluation.trained import CURVES, bears, train
 from tests.api.imports.pictures import zipped
 from tests.bearloop.serving import BreakingLine
 from tests.fixtures.web import web_server
+
+PNG = b"\x89PNG\r\n\x1a\n of a search"
 
 
 @pytest.fixture
@@ -40,6 +43,18 @@ def test_what_a_run_found_loads_as_tables(
     assert list(report.sha256) == list(images.sha256)
     # The fixture's run is from before there were tables of curves.
     assert files.epochs is None
+
+
+def test_a_search_of_a_rate_is_given_as_a_picture(
+    zoo: Client, database: Database, store: FolderStore, project: Project
+) -> None:
+    train(database, store, project, bears(3))
+    beside = zoo.runs.files(1).curves or ""
+    own = below_project(store, project.id)
+    own.put(beside.replace("curves.json", "lr-finder-head.png"), PNG)
+    assert zoo.runs.lr_finder_picture(1) == zoo.runs.lr_finder_picture(1, stage="head") == PNG
+    with pytest.raises(ApiProblem, match="no lr-find stage"):
+        zoo.runs.lr_finder_picture(1, stage="whole")
 
 
 def test_a_post_whose_answer_is_lost_does_its_work_once(
