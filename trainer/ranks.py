@@ -82,8 +82,14 @@ class Ranks:
         """Return what to call in training: its backward pass averages over the processes."""
         if self.count == 1:
             return model
+        # No parameter is unused. But torch then leaves the buckets of gradients as they are, and
+        # else makes new ones behind a learner's first step. A sum over three processes or more is
+        # rounded by its place in a bucket, and a resumed run's learner begins at another step.
         return DistributedDataParallel(
-            model, forward_sync_buffers=False, gradient_as_bucket_view=True
+            model,
+            forward_sync_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=True,
         )
 
     def share_statistics(self, model: nn.Module) -> None:

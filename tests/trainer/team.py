@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.short import Short
+from tests.trainer.test_fit import LeavesAfter
 from trainer.cost import FIT
 from trainer.data import labelled
 from trainer.device import make_deterministic
@@ -92,6 +94,25 @@ def fit_in_little_memory(run: Run, model: Classifier) -> dict[str, Any]:
     return {
         "steps": len(state.steps), "halvings": state.halvings, "weights": model.state_dict()
     }  # fmt: skip
+
+
+def fit_twice(run: Run, model: Classifier) -> dict[str, Any]:
+    """Train the whole recipe, then again, left after two steps; return the weights of both."""
+    fit(run, model, None)
+    run.ranks.wait()
+    straight = {name: weight.clone() for name, weight in model.state_dict().items()}
+    if run.ranks.leads:
+        run.checkpoints.clear()
+    with suppress(InterruptedRunError):
+        fit(replace(run, interruption=LeavesAfter(1)), model_of(run), None)
+    begun, resumed = run.checkpoints.newest(), model_of(run)
+    state = fit(run, resumed, begun)
+    return {
+        "begun": None if begun is None else begun.state.batch,
+        "steps": len(state.steps),
+        "straight": straight,
+        "resumed": resumed.state_dict(),
+    }
 
 
 def fit_all_kinds(run: Run, model: Classifier) -> dict[str, Any]:
@@ -180,6 +201,8 @@ def _found(
     model = model_of(run)
     if what == "fit":
         return fit_all(run, model)
+    if what == "fit twice":
+        return fit_twice(run, model)
     if what == "short":
         return fit_in_little_memory(run, model)
     if what == "all kinds":
