@@ -8,13 +8,14 @@ from typing import Annotated, Final, Literal, NamedTuple, Self, cast
 from fastapi import Query
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from api.access import Caller
 from api.classes import find_class
 from api.datasets.find import find_dataset
 from api.datasets.images import read_content, read_thumbnail
+from api.errors import UnprocessableError
 from api.runs.recipe_store import find_recipe
 from api.runs.runs import UnknownRunError, find_run
 from api.tables import Class, Dataset, DatasetImage
@@ -38,8 +39,9 @@ class SheetQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     recipe: str | None = Field(
         default=None,
-        description="A recipe's name: the pictures after its training transforms. Absent: as "
-        "they are stored.",
+        description="A recipe's name: pictures that it learns from, after its training "
+        "transforms. They are labelled ones of the train split or of none yet, or of every split "
+        "where it trains on all images. Absent: any, as they are stored.",
     )
     run: int | None = Field(
         default=None,
@@ -57,7 +59,9 @@ class SheetQuery(BaseModel):
     n: int = Field(default=24, ge=1, le=60, description="Most pictures.")
     class_name: str | None = Field(default=None, alias="class", description="Of this class only.")
     split: Literal["train", "valid", "test"] | None = Field(
-        default=None, description="Of this split only."
+        default=None,
+        description="Of this split only; with a recipe or a run also one that it does not learn "
+        "from, as it would show them.",
     )
 
     @model_validator(mode="after")
@@ -65,6 +69,13 @@ class SheetQuery(BaseModel):
         if self.recipe is not None and self.run is not None:
             raise ValueError("recipe and run: a run has its own recipe, give one of them")
         return self
+
+
+class NothingToDrawError(UnprocessableError):
+    """The dataset has no picture that the recipe would learn from, or of what was asked for."""
+
+    code = "nothing_to_draw"
+    title = "Nothing to draw"
 
 
 AskedSheet = Annotated[SheetQuery, Query()]
@@ -89,10 +100,13 @@ Chosen = tuple[DatasetImage, str | None]
 def draw_contact_sheet(
     session: Session, caller: Caller, dataset: str, *, asked: SheetQuery, store: Store
 ) -> bytes:
-    """Return the sheet as PNG; equal questions to equal datasets give equal sheets."""
+    """Return the sheet as PNG; equal questions to equal datasets give equal sheets.
+
+    Of a recipe or a run it shows what that learns from; raises NothingToDrawError without any.
+    """
     found = find_dataset(session, caller, dataset)
     way = _way(session, caller, asked, dataset=found)
-    chosen = _choose(session, found, asked, seed=way.seed)
+    chosen = _choose(session, found, asked, way=way)
     if way.recipe is None:
         pictures = [_stored(image, store) for image, _ in chosen]
     else:
@@ -119,14 +133,23 @@ def _way(session: Session, caller: Caller, asked: SheetQuery, *, dataset: Datase
 
 
 def _choose(
-    session: Session, dataset: Dataset, asked: SheetQuery, *, seed: int
+    session: Session, dataset: Dataset, asked: SheetQuery, *, way: _Way
 ) -> Sequence[Chosen]:
     """Take what follows a place that the seed names in the order of sha256, which is random."""
-    start = hashlib.sha256(str(seed).encode()).hexdigest()
-    query = _matching(session, dataset, asked).order_by(DatasetImage.sha256)
+    start = hashlib.sha256(str(way.seed).encode()).hexdigest()
+    query = _matching(session, dataset, asked)
+    if way.recipe is not None:
+        query = query.where(DatasetImage.class_id.is_not(None))
+        if asked.split is None and way.recipe.train_on == "train":
+            # The next freeze may put those without a split into train.
+            learnt = or_(DatasetImage.split == "train", DatasetImage.split.is_(None))
+            query = query.where(learnt)
+    query = query.order_by(DatasetImage.sha256)
     after = session.execute(query.where(DatasetImage.sha256 >= start).limit(asked.n)).all()
     lacking = asked.n - len(after)
     first = session.execute(query.where(DatasetImage.sha256 < start).limit(lacking)).all()
+    if way.recipe is not None and not (after or first):
+        raise _nothing_to_draw(dataset, asked, recipe=way.recipe)
     return [(image, name) for image, name in (*after, *first)]
 
 
@@ -144,6 +167,18 @@ def _matching(
     if asked.split is not None:
         query = query.where(DatasetImage.split == asked.split)
     return cast("Select[DatasetImage, str | None]", query)
+
+
+def _nothing_to_draw(dataset: Dataset, asked: SheetQuery, *, recipe: Recipe) -> NothingToDrawError:
+    split = asked.split or ("train" if recipe.train_on == "train" else None)
+    what = " ".join(part for part in (split, "image") if part)
+    of = "" if asked.class_name is None else f" of the class {asked.class_name!r}"
+    return NothingToDrawError(
+        f"{dataset.name} has no labelled {what}{of} to show as {recipe.name} would",
+        field="recipe" if asked.run is None else "run",
+        value=recipe.name if asked.run is None else asked.run,
+        way_out="ask for another split or class, or for a sheet as stored, without recipe and run",
+    )
 
 
 def _stored(image: DatasetImage, store: Store) -> Image.Image:

@@ -16,7 +16,7 @@ from api.errors import NotFoundError, responses
 from api.idempotency import IdempotentRoute
 from api.paging import Page
 from api.runs import events, files, lr_finder, recipe_store, records, resources, runs, trainable
-from api.runs.contact_sheets import AskedSheet, draw_contact_sheet
+from api.runs.contact_sheets import AskedSheet, NothingToDrawError, draw_contact_sheet
 from api.runs.runs import Asking
 from api.runs.schemas import (
     AskedRuns,
@@ -237,6 +237,7 @@ def add_recipe(caller: Trainer, session: Db, *, recipe: Recipe) -> RecipeView:
             UnknownDatasetError,
             UnknownClassError,
             MissingBytesError,
+            NothingToDrawError,
             recipe_store.UnknownRecipeError,
             recipe_store.WrongRecipeError,
             runs.UnknownRunError,
@@ -248,7 +249,8 @@ def show_contact_sheet(
 ) -> Response:
     """Draw pictures as they are stored, or with `recipe` or `run` as training shows them the model.
 
-    They are the dataset's as it is now, of a run too.
+    With one of these they are what it learns from: labelled images of the train split or of none
+    yet, or of every split where it trains on all. They are the dataset's as it is now.
     """
     sheet = draw_contact_sheet(session, caller, dataset, asked=asked, store=store)
     return Response(sheet, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

@@ -21,20 +21,22 @@ def contact_sheet(
     *,
     to: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("contact-sheet.png"),
     recipe: Annotated[
-        str | None, typer.Option(help="As its training changes them; absent: as stored.")
+        str | None, typer.Option(help="What it trains on, as it changes them; absent: as stored.")
     ] = None,
     run: Annotated[
-        int | None, typer.Option(help="As this run's training changes them, not a recipe's.")
+        int | None, typer.Option(help="What this run trains on, as it changes them.")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Most pictures.")] = 24,
     class_name: Annotated[str | None, typer.Option("--class", help="Of this one only.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, valid or test.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, valid or test; absent: what is trained on.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Another one: other pictures and changes; absent: the run's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw pictures of a dataset as one PNG."""
+    """Draw pictures of a dataset as one PNG: as stored, or what a recipe or a run trains on."""
     asked = {"n": n, "class": class_name, "split": split, "seed": seed}
     data = connect().datasets.contact_sheet(dataset, recipe=recipe, run=run, **asked)
     to.write_bytes(data)

@@ -88,9 +88,10 @@ class Datasets:
     def contact_sheet(
         self, name: str, *, recipe: str | None = None, run: int | None = None, **asked: Any
     ) -> bytes:
-        """Return pictures as one PNG: as stored, or as a recipe's or a run's training changes them.
+        """Return pictures as one PNG: as stored, or what a recipe or a run trains on, as it does.
 
-        Further: seed, n, split, and `class` as `**{"class": name}`.
+        Further: seed, n, split (one that is not trained on, too), and `class` as
+        `**{"class": name}`.
         """
         path = place(self._path, name, "contact-sheet.png")
         return self._connection.get_bytes(path, recipe=recipe, run=run, **asked)

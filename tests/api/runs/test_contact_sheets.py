@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from sqlalchemy import select
 
 from api.database import Database
 from api.runs.contact_sheets import GAP, TILE
-from api.runs.named_recipes import FROM_SCRATCH
+from api.runs.named_recipes import FROM_SCRATCH, FULL_DATA
+from api.tables import DatasetImage
 from bearloop.store import FolderStore
 from tests.api.imports.jobs import Worker, make_bears
 
@@ -39,9 +41,14 @@ def drawn(client: TestClient, path: str, **asked: object) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
+def width(pictures: int) -> int:
+    """Of a sheet of so many pictures, one beside the other."""
+    return pictures * (TILE + GAP) + GAP
+
+
 def test_stored_pictures_are_shown_whole_and_the_same_again(client: TestClient, sheet: str) -> None:
     shown = drawn(client, sheet)
-    assert shown.shape[1] == 4 * (TILE + GAP) + GAP
+    assert shown.shape[1] == width(4)
     np.testing.assert_array_equal(shown, drawn(client, sheet))
     middle = shown[GAP + TILE // 2, GAP + TILE // 2 :: TILE + GAP]
     dark = sorted(int(pixel.mean()) for pixel in middle)
@@ -52,22 +59,66 @@ def test_stored_pictures_are_shown_whole_and_the_same_again(client: TestClient, 
 
 def test_class_split_and_number_choose(client: TestClient, sheet: str) -> None:
     black = drawn(client, sheet, **{"class": "black"})
-    assert black.shape[1] == 2 * (TILE + GAP) + GAP
+    assert black.shape[1] == width(2)
     assert black[GAP + TILE // 2, GAP + TILE // 2].mean() < 100
-    assert drawn(client, sheet, n=1).shape[1] == TILE + GAP + GAP
+    assert drawn(client, sheet, n=1).shape[1] == width(1)
     assert (drawn(client, sheet, split="valid") == 255).all()
     client.post(f"{sheet.rpartition('/')[0]}/versions")
     assert drawn(client, sheet, split="train").shape[1] > TILE
 
 
 def test_a_recipe_changes_the_pictures_as_the_seed_says(client: TestClient, sheet: str) -> None:
+    client.post(f"{sheet.rpartition('/')[0]}/versions")
     changed = drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=1)
     np.testing.assert_array_equal(changed, drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=1))
     other = drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=2)
     assert (changed != other).any()
     # The model's input is square: nothing is white but the lines between and the names.
     assert (changed[GAP : GAP + TILE, GAP : GAP + TILE] < 255).all()
-    assert (changed != drawn(client, sheet, seed=1)).any()
+    assert (changed != drawn(client, sheet, seed=1, split="train")).any()
+
+
+def test_a_recipe_shows_what_it_learns_from(
+    client: TestClient, sheet: str, database: Database
+) -> None:
+    learnt = {"recipe": FROM_SCRATCH.name}
+    with database.transaction() as session:
+        query = select(DatasetImage).order_by(DatasetImage.class_id, DatasetImage.sha256)
+        valid, conflict, train, removed = session.scalars(query)
+        valid.split, removed.removed = "valid", True
+        train.split = conflict.split = removed.split = "train"
+        conflict.state, conflict.class_id = "conflict", None
+    shown = drawn(client, sheet, **learnt)
+    assert shown.shape[1] == width(1)
+    # The brown one is trained on, the black one is not, and asked for it is shown all the same.
+    np.testing.assert_array_equal(shown, drawn(client, sheet, split="train", **learnt))
+    apart = drawn(client, sheet, split="valid", **learnt)
+    assert apart[: GAP + TILE].mean() < shown[: GAP + TILE].mean()
+    assert drawn(client, sheet, recipe=FULL_DATA.name).shape[1] == width(2)
+    assert drawn(client, sheet).shape[1] == width(3)
+
+
+def test_a_recipe_without_a_picture_to_learn_from_is_refused_in_words(
+    client: TestClient, sheet: str, database: Database
+) -> None:
+    def refused(**asked: str) -> tuple[str, str]:
+        answer = client.get(sheet, params={"recipe": FROM_SCRATCH.name, **asked})
+        assert (answer.status_code, answer.json()["code"]) == (422, "nothing_to_draw"), answer.text
+        return answer.json()["detail"], answer.json()["way_out"]
+
+    # The next freeze may put all of them into train.
+    assert drawn(client, sheet, recipe=FROM_SCRATCH.name).shape[1] == width(4)
+    client.post(f"{sheet.rpartition('/')[0]}/versions")
+    detail, way_out = refused(split="test", **{"class": "black"})
+    assert detail == (
+        "bears has no labelled test image of the class 'black' to show as from-scratch would"
+    )
+    assert "another split" in way_out
+    with database.transaction() as session:
+        for image in session.scalars(select(DatasetImage)):
+            image.split = "valid"
+    detail, _ = refused()
+    assert detail == "bears has no labelled train image to show as from-scratch would"
 
 
 def test_a_run_shows_its_own_dataset_by_what_it_was_told(client: TestClient, sheet: str) -> None:
@@ -83,7 +134,8 @@ def test_a_run_shows_its_own_dataset_by_what_it_was_told(client: TestClient, she
 
     of_run = drawn(client, sheet, run=1)
     np.testing.assert_array_equal(of_run, drawn(client, sheet, recipe="told", seed=7))
-    assert (of_run != drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=7)).any()
+    of_train = drawn(client, sheet, run=1, split="train")
+    assert (of_train != drawn(client, sheet, recipe=FROM_SCRATCH.name, seed=7)).any()
     another = drawn(client, sheet, run=1, seed=1)
     np.testing.assert_array_equal(another, drawn(client, sheet, recipe="told", seed=1))
 
@@ -113,4 +165,4 @@ def test_a_long_name_is_cut_to_its_picture(client: TestClient, sheet: str) -> No
     bears = sheet.rpartition("/")[0]
     first = client.get(f"{bears}/classes").json()["items"][0]["id"]
     client.patch(f"{bears}/classes/{first}", json={"name": "bear " * 30 + "black"})
-    assert drawn(client, sheet).shape[1] == 4 * (TILE + GAP) + GAP
+    assert drawn(client, sheet).shape[1] == width(4)
