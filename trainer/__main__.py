@@ -104,6 +104,7 @@ def train(
             trained,
             weights=begun.weights,
             curves=state.curves(),
+            halvings=state.halvings,
             say=lambda sentence: note(run, state, sentence),
         )
         meter.keep()

@@ -101,13 +101,15 @@ def fit_rows(
     rows: Rows,
     labels: Rows,
     seed: int,
+    memory: Memory | None = None,
 ) -> None:
     """Train all stages on some rows only, unseen by anybody: for judging the others' labels.
 
-    `curves` are the run's: no rate is searched again, and where it stopped this stops.
+    `curves` are the run's: no rate is searched again, and where it stopped this stops. What
+    `memory` knows of the device's is not found out again.
     """
     epochs = steps = 0
-    team = Team(alone(), model, Means.of(recipe, next(model.parameters()).device))
+    team = Team(alone(), model, Means.of(recipe, next(model.parameters()).device, memory))
     for planned in fit_stages(recipe, curves.lr_finds):
         stage = as_kept(planned, curves)
         _prepare(model, recipe, stage)

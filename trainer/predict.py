@@ -15,6 +15,7 @@ from trainer.errors import InputError
 from trainer.evaluate import NonFiniteError, features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
 from trainer.heads import head_judge
+from trainer.memory import Memory
 from trainer.model import Classifier, build_classifier
 from trainer.order import step_seed
 from trainer.out_of_fold import Judge, out_of_fold
@@ -78,13 +79,15 @@ def predict(
     *,
     weights: dict[str, Tensor] | None,
     curves: Curves = NO_CURVES,
+    halvings: int = 0,
     say: Callable[[str], None] = log.warning,
 ) -> Predictions:
     """Predict every image of the version, whatever its split.
 
     `weights` are what the body began as, None for random: labels are judged by what it knew then.
-    `curves` are the run's, whose rates and epochs other models are trained with. `say` is told what
-    happened beside the plan, by every process. Raises InputError where the model is broken.
+    `curves` are the run's, whose rates and epochs other models are trained with, and `halvings` how
+    often it halved its batches for want of memory. `say` is told what happened beside the plan, by
+    every process. Raises InputError where the model is broken.
     """
     stage = check_stages(run.spec.recipe)[1]
     with _told_when_broken(run, curves):
@@ -92,9 +95,10 @@ def predict(
     # Where the run learnt from the test labels too, it is no judge of them.
     unbiased = weights is None and run.spec.recipe.train_on == "train"
     lost: list[int] = []
+    memory = Memory(halvings, say=lambda _, told: say(f"while labels were judged: {told}"))
     unseen = out_of_fold(
         run.items,
-        _judge(run, weights, curves, lost=lost),
+        _judge(run, weights, curves, memory=memory, lost=lost),
         classes=len(run.spec.classes),
         folds=stage.folds,
         own=softmax(answers).astype(np.float32) if unbiased else None,
@@ -157,11 +161,16 @@ def _answers(
 
 
 def _judge(
-    run: Run, weights: dict[str, Tensor] | None, curves: Curves, *, lost: list[int]
+    run: Run,
+    weights: dict[str, Tensor] | None,
+    curves: Curves,
+    *,
+    memory: Memory,
+    lost: list[int],
 ) -> Judge:
     """Heads over the body as it was before the run; whole models where that knew nothing."""
     if weights is None:
-        return _whole_judge(run, curves, lost=lost)
+        return _whole_judge(run, curves, memory=memory, lost=lost)
     own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
@@ -177,8 +186,11 @@ def _judge(
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run, curves: Curves, *, lost: list[int]) -> Judge:
-    """Train as the run did; how many pictures a model that diverged leaves unjudged is `lost`."""
+def _whole_judge(run: Run, curves: Curves, *, memory: Memory, lost: list[int]) -> Judge:
+    """Train as the run did; how many pictures a model that diverged leaves unjudged is `lost`.
+
+    All of the models share one `memory`: what one of them halves stays so for the next.
+    """
     labels = np.array([-1 if item.label is None else item.label for item in run.items])
 
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
@@ -192,6 +204,7 @@ def _whole_judge(run: Run, curves: Curves, *, lost: list[int]) -> Judge:
                 rows=taught,
                 labels=labels[taught],
                 seed=run.spec.seed,
+                memory=memory,
             )
             answers = logits(
                 model,

@@ -1,12 +1,17 @@
 """A device whose memory is short, on any machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainer.model import Classifier
+from trainer.model import AveragePool, Classifier, ConcatPool
+
+FULL = "CUDA out of memory. Tried to allocate 20.00 MiB."
 
 
 class Short:
@@ -22,7 +27,7 @@ class Short:
         if module.training:
             self.tried.append(len(given[0]))
             if len(given[0]) > self.holds:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+                raise torch.OutOfMemoryError(FULL)
 
 
 class Room(TorchDispatchMode):
@@ -36,5 +41,26 @@ class Room(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         for tensor in made if isinstance(made, tuple | list) else (made,):
             if isinstance(tensor, torch.Tensor) and tensor.nbytes > self.largest:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+                raise torch.OutOfMemoryError(FULL)
         return made
+
+
+@contextmanager
+def short_for_all(*, holds: int, training: bool) -> Iterator[list[int]]:
+    """A device's memory that holds so many pictures of whatever model; gives what was tried.
+
+    Of the passes that train, or of those that do not, alone.
+    """
+    tried: list[int] = []
+
+    def allocate(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, ConcatPool | AveragePool) and module.training is training:
+            tried.append(len(given[0]))
+            if len(given[0]) > holds:
+                raise torch.OutOfMemoryError(FULL)
+
+    hook = register_module_forward_pre_hook(allocate)
+    try:
+        yield tried
+    finally:
+        hook.remove()

@@ -28,6 +28,7 @@ from bearloop.contract.recipes import CacheStage, EvaluateStage, LrFindStage
 from bearloop.contract.runs import Curves, LrFinds, RunOutput, RunSpec
 from bearloop.report_file import count_rows
 from bearloop.store import FolderStore, image_key
+from tests.trainer.short import short_for_all
 from tests.trainer.versions import pictures, put_spec, put_version, recipe, resnet, whole
 from trainer.__main__ import main
 
@@ -248,6 +249,18 @@ def test_a_rate_that_is_found_trains_the_run_and_judges_its_labels(job: Job) -> 
     assert {step.lr for step in curves.steps} == {found.lr}
     kept = job.store.get("jobs/job-1/attempts/a/lr-finder.json")
     assert LrFinds.model_validate_json(kept).finds == (found,)
+
+
+def test_models_that_judge_labels_know_how_little_memory_there_is(job: Job) -> None:
+    version(job, recipe=recipe(CacheStage(presize=32), whole(1), EVALUATE))
+    with short_for_all(holds=4, training=True) as tried:
+        assert main([]) == ExitCode.done
+    # The run finds it out at its first batch of eight, and no model after it does again.
+    assert tried[:3] == [8, 4, 4]
+    assert max(tried[1:]) == 4
+    assert sum(tried) > 2 * 12, "no model judged labels"
+    notes = Curves.model_validate_json(job.store.get(job.output_of_run().curves_key)).notes
+    assert len(notes) == 1
 
 
 def test_an_auto_rate_that_nothing_finds_ends_the_run_before_it_starts(job: Job) -> None:

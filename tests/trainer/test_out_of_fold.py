@@ -14,6 +14,7 @@ from bearloop.contract.runs import NO_CURVES, LrFind
 from bearloop.intervals import wilson
 from bearloop.store import FolderStore
 from tests.trainer.runs import open_run
+from tests.trainer.short import short_for_all
 from tests.trainer.versions import pictures, put_version, recipe, resnet, whole
 from trainer.data import Item
 from trainer.errors import InputError
@@ -168,6 +169,20 @@ def test_a_judge_that_diverges_leaves_a_guess_and_the_run_says_so(tmp_path: Path
     assert (judged == np.float32(1 / 3)).all()
     (sentence,) = said
     assert sentence.startswith("15 labels could not be judged")
+
+
+def test_judges_halve_their_batches_once_for_all_of_them(tmp_path: Path) -> None:
+    made = recipe(CacheStage(presize=32), whole(1), EvaluateStage(folds=2, tta_views=0))
+    spec = put_version(FolderStore(tmp_path), pictures(train=6, valid=2), recipe=made)
+    run = open_run(FolderStore(tmp_path), spec, folder=tmp_path / "cache")
+    model = new_model(run.spec, CPU, weights=None)
+    said: list[str] = []
+    with short_for_all(holds=2, training=True) as tried:
+        predict(run, model, weights=None, halvings=1, say=said.append)
+    assert tried[:3] == [4, 2, 2]
+    assert max(tried[1:]) == 2
+    (sentence,) = said
+    assert sentence.startswith("while labels were judged: out of memory at step 1 with 4 pictures")
 
 
 def test_test_images_may_be_judged_by_the_run_which_never_learned_from_them() -> None:
