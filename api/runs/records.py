@@ -8,9 +8,10 @@ from api.jobs.mailbox import Mailbox
 from api.runs.runs import find_run
 from api.runs.schemas import LogView
 from api.tables import Job
+from bearloop.contract.jobs import attempt_prefix
 from bearloop.contract.runs import Curves
 from bearloop.curves_file import CURVES_FILE
-from bearloop.store import Store
+from bearloop.store import MissingObjectError, Store
 
 
 class NoCurvesError(NotFoundError):
@@ -48,6 +49,10 @@ def read_curves(session: Session, caller: Caller, number: int, *, store: Store) 
 
 
 def _left(store: Store, job: Job, file: str) -> bytes | None:
-    """Return a file of the job's newest attempt that has it."""
-    place = Mailbox(store, str(job.id)).place_of(file, newest=job.attempt)
-    return None if place is None else store.get(place + file)
+    """Return a file of the job's newest attempt, where it has one."""
+    if job.attempt is None:
+        return None
+    try:
+        return store.get(attempt_prefix(str(job.id), job.attempt) + file)
+    except MissingObjectError:
+        return None
