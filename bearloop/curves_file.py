@@ -21,6 +21,8 @@ EPOCHS: Final = pa.schema(
         ("epoch", pa.int64()),
         ("train_loss", pa.float64()),
         ("valid_loss", pa.float64()),
+        ("valid_loss_low", pa.float64()),
+        ("valid_loss_high", pa.float64()),
         ("error_rate", pa.float64()),
         ("error_low", pa.float64()),
         ("error_high", pa.float64()),
@@ -45,7 +47,7 @@ def steps_table(curves: Curves) -> pa.Table:
 
 
 def epochs_table(curves: Curves) -> pa.Table:
-    """Return the epochs, a row each, with the ends of the error's 95 % interval where known."""
+    """Return the epochs, a row each, with the ends of both 95 % intervals where known."""
     rows = []
     for point in curves.epochs:
         row = point.model_dump(include=set(EPOCHS.names))

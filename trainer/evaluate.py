@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment, EvaluateStage
+from bearloop.intervals import of_mean
 from trainer.augment import augment
 from trainer.cache import EvaluationPixels, PresizedPixels
 from trainer.memory import too_large
@@ -25,6 +27,15 @@ Rows = Sequence[int] | NDArray[np.integer]
 
 class NonFiniteError(Exception):
     """The model answers NaN or infinity for a picture: its weights are broken."""
+
+
+class MeanLoss(NamedTuple):
+    """A mean of pictures' losses with its 95 % interval."""
+
+    value: float
+    low: float | None
+    """None, as the other end: a single picture, or a loss that is not finite."""
+    high: float | None
 
 
 def logits(
@@ -115,6 +126,16 @@ def log_softmax(answers: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return ln p of logits [n, classes] in float64, exact where p rounds to 0 or 1."""
     shifted = answers.astype(np.float64) - answers.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def mean_loss(losses: NDArray[np.floating]) -> MeanLoss:
+    """Return the mean of pictures' losses [n], n at least 1, as sure as their spread lets it be."""
+    exact = losses.astype(np.float64)
+    mean = float(exact.mean())
+    if len(exact) < 2 or not np.isfinite(mean):
+        return MeanLoss(mean, None, None)
+    low, high = of_mean(mean, deviation=float(exact.std(ddof=1)), n=len(exact))
+    return MeanLoss(mean, low, high)
 
 
 def normalised(

@@ -19,7 +19,7 @@ from trainer.cache import PresizedPixels
 from trainer.checkpoint import Checkpoint, FitState
 from trainer.data import held_out
 from trainer.errors import InputError, InterruptedRunError
-from trainer.evaluate import NonFiniteError, log_softmax, logits
+from trainer.evaluate import MeanLoss, NonFiniteError, log_softmax, logits, mean_loss
 from trainer.features import Activations, activations, head_logits, seen_by
 from trainer.lr_finder import find_rate, no_rate, publish
 from trainer.memory import HalvedTogetherError, Memory
@@ -215,12 +215,14 @@ def _fit_stage(run: Run, now: _Learning) -> None:
     while not _has_ended(state, now.stage):
         started = time.monotonic() - state.seconds
         _train(run, now, started)
-        valid_loss, error = _validate(run, now)
+        loss, error = _validate(run, now) or (None, None)
         point = EpochPoint(
             stage=now.stage.name,
             epoch=len(state.epochs) + 1,
             train_loss=state.loss_sum / state.pictures,
-            valid_loss=valid_loss,
+            valid_loss=None if loss is None else loss.value,
+            valid_loss_low=None if loss is None else loss.low,
+            valid_loss_high=None if loss is None else loss.high,
             error_rate=None if error is None else error.value,
             error=error,
             seconds=time.monotonic() - started,
@@ -276,14 +278,14 @@ def _train(run: Run, now: _Learning, started: float) -> None:
                 _save(run, now)
 
 
-def _validate(run: Run, now: _Learning) -> tuple[float, Metric] | tuple[None, None]:
+def _validate(run: Run, now: _Learning) -> tuple[MeanLoss, Metric] | None:
     """Return mean loss and error of the valid images, in fp32, at the stage's size.
 
     None where the run learns from them too: what is known of them would be no measure.
     """
     apart = held_out(run.items, run.spec.recipe)
     if apart is None:
-        return None, None
+        return None
     rows, labels = apart
     try:
         own = _valid_logits(run, now, rows)
@@ -292,7 +294,7 @@ def _validate(run: Run, now: _Learning) -> tuple[float, Metric] | tuple[None, No
     answers = run.ranks.gathered(own)
     losses = -log_softmax(answers)[np.arange(len(labels)), labels]
     wrong = int((answers.argmax(axis=1) != labels).sum())
-    return float(losses.mean()), wilson(wrong, len(labels))
+    return mean_loss(losses), wilson(wrong, len(labels))
 
 
 def _valid_logits(run: Run, now: _Learning, rows: Rows) -> NDArray[np.float32]:

@@ -74,6 +74,8 @@ EPOCHS: Final = (
     "epoch",
     "train_loss",
     "valid_loss",
+    "valid_loss_low",
+    "valid_loss_high",
     "error_rate",
     "error_low",
     "error_high",
@@ -155,20 +157,18 @@ def _plain(text: str) -> str:
 
 def _epochs(curves: Curves) -> Iterator[list[object]]:
     for point in curves.epochs:
-        ends = ("", "") if point.error is None else (point.error.low, point.error.high)
+        ends = (None, None) if point.error is None else (point.error.low, point.error.high)
+        losses = (point.train_loss, point.valid_loss, point.valid_loss_low, point.valid_loss_high)
         yield [
             point.stage,
             point.epoch,
-            *(_short(value) for value in (point.train_loss, point.valid_loss, point.error_rate)),
-            *map(_short, ends),
+            *map(_short, (*losses, point.error_rate, *ends)),
             f"{int(point.seconds) // 60:02d}:{int(point.seconds) % 60:02d}",
         ]
 
 
-def _short(value: float | str | None) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else f"{value:.6f}"
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

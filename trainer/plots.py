@@ -63,7 +63,7 @@ def draw_curves(curves: Curves) -> Mapping[str, bytes]:
 
 
 def draw_losses(curves: Curves) -> bytes:
-    """Draw the training loss of each step, and the valid loss and error of each epoch.
+    """Draw the training loss of each step, and each epoch's valid loss and error with intervals.
 
     Where nothing was held out only the training loss is there.
     """
@@ -76,9 +76,13 @@ def draw_losses(curves: Curves) -> bytes:
     losses.plot(steps, smoothed(raw), color=SMOOTH_COLOUR, linewidth=1.8, label="train, smoothed")
     if measured:
         ends = [point.end for point in measured]
+        _shade_intervals(
+            losses, [(point.end, *point.loss_ends) for point in measured if point.loss_ends]
+        )
         _plot_valid(losses, ends, [point.valid_loss for point in measured])
         _draw_errors(axes[1], curves, measured)
-    losses.set(title="Loss", xlabel="step", ylabel="cross entropy")
+    title = "Loss, the valid one with its 95 % interval" if measured else "Loss"
+    losses.set(title=title, xlabel="step", ylabel="cross entropy")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
     _mark_steps(losses, curves)
@@ -181,7 +185,8 @@ def smoothed(values: Sequence[float]) -> list[float]:
 
 def _draw_errors(errors: "Axes", curves: Curves, measured: Sequence[MeasuredEpoch]) -> None:
     rates = [100 * point.error_rate for point in measured]
-    _shade_intervals(errors, curves)
+    known = [(point.epoch, point.error) for point in curves.epochs if point.error is not None]
+    _shade_intervals(errors, [(epoch, 100 * error.low, 100 * error.high) for epoch, error in known])
     _plot_valid(errors, [point.epoch for point in measured], rates)
     errors.set(title="Valid error, with its 95 % interval", xlabel="epoch", ylabel="% wrong")
     errors.set_ylim(bottom=0)
@@ -228,16 +233,12 @@ def _plot_valid(axes: "Axes", places: Sequence[float], values: Sequence[float]) 
     axes.plot(places, values, "o-", color=VALID_COLOUR, linewidth=1.8, markersize=5, label="valid")
 
 
-def _shade_intervals(axes: "Axes", curves: Curves) -> None:
-    known = [(point.epoch, point.error) for point in curves.epochs if point.error is not None]
-    epochs, low, high = (
-        [epoch for epoch, _ in known],
-        [100 * error.low for _, error in known],
-        [100 * error.high for _, error in known],
-    )
+def _shade_intervals(axes: "Axes", known: Iterable[tuple[float, float, float]]) -> None:
+    """Shade what lies between the ends of each (place, low, high)."""
+    places, low, high = np.asarray([*known], dtype=np.float64).reshape(-1, 3).T
     # Bars: of a single epoch a band would show nothing.
-    axes.fill_between(epochs, low, high, color=VALID_COLOUR, alpha=0.15, linewidth=0)
-    axes.vlines(epochs, low, high, color=VALID_COLOUR, alpha=0.5, linewidth=1.2)
+    axes.fill_between(places, low, high, color=VALID_COLOUR, alpha=0.15, linewidth=0)
+    axes.vlines(places, low, high, color=VALID_COLOUR, alpha=0.5, linewidth=1.2)
 
 
 def _write_cells(axes: "Axes", counts: NDArray[np.float64], shares: NDArray[np.float64]) -> None:

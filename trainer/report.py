@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from bearloop.contract.recipes import TrainOn
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import TOP, ReportRow, SplitFigures, SplitName, Summary
-from bearloop.intervals import of_mean, wilson
+from bearloop.intervals import wilson
 from bearloop.report_file import write_report
 from bearloop.store import Store
 from trainer.data import Item
-from trainer.evaluate import log_softmax
+from trainer.evaluate import log_softmax, mean_loss
 from trainer.label_issues import CONFLICT, label_issue_scores
 
 Order = Literal["loss", "label_issue"]
@@ -157,16 +157,13 @@ def _figures(predictions: Predictions, places: Places) -> SplitFigures:
     if predictions.tta is not None:
         wrong = int((predictions.tta[places].argmax(axis=1) != labels).sum())
         tta_error = wilson(wrong, len(places))
-    losses = predictions.losses[places].astype(np.float64)
-    mean, low, high = float(losses.mean()), None, None
-    if len(losses) > 1 and np.isfinite(mean):
-        low, high = of_mean(mean, deviation=float(losses.std(ddof=1)), n=len(losses))
+    loss = mean_loss(predictions.losses[places])
     return SplitFigures(
         images=len(places),
         error=wilson(int((predicted != labels).sum()), len(places)),
-        log_loss=mean,
-        log_loss_low=low,
-        log_loss_high=high,
+        log_loss=loss.value,
+        log_loss_low=loss.low,
+        log_loss_high=loss.high,
         tta_error=tta_error,
         confusion=tuple(tuple(int(count) for count in line) for line in confusion),
     )

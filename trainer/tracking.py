@@ -38,7 +38,14 @@ EPOCHS: Final = "epoch/"
 """What stands before a slash is a group of charts; groups are shown by the alphabet, the curves
 before `test`, `train`, `usage` and `valid`."""
 STEP_METRICS: Final = ("loss", "lr", "momentum")
-EPOCH_METRICS: Final = ("train_loss", "valid_loss", "error_rate", "seconds")
+EPOCH_METRICS: Final = (
+    "train_loss",
+    "valid_loss",
+    "valid_loss_low",
+    "valid_loss_high",
+    "error_rate",
+    "seconds",
+)
 """Of an epoch, beside the ends of the error's interval."""
 METRICS_PER_CALL: Final = 900
 """MLflow takes 1,000."""

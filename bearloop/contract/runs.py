@@ -117,6 +117,10 @@ class EpochPoint(Record):
     train_loss: float
     valid_loss: float | None
     """None where nothing is held out: the run trains on all images."""
+    valid_loss_low: float | None = Field(default=None, exclude_if=lambda end: end is None)
+    """Its 95 % interval, by the spread of the valid images' losses; None of a single image, and in
+    curves that are older than it."""
+    valid_loss_high: float | None = Field(default=None, exclude_if=lambda end: end is None)
     error_rate: float | None
     """Of the valid images; None where nothing is held out."""
     error: Metric | None = None
@@ -204,6 +208,8 @@ class MeasuredEpoch(NamedTuple):
     error_rate: float
     end: float
     """Steps that the run had taken then."""
+    loss_ends: tuple[float, float] | None
+    """Of the valid loss's 95 % interval; None where it is not known."""
 
 
 def measured_epochs(curves: Curves) -> list[MeasuredEpoch]:
@@ -218,6 +224,9 @@ def measured_epochs(curves: Curves) -> list[MeasuredEpoch]:
             valid_loss=p.valid_loss,
             error_rate=p.error_rate,
             end=alike * p.epoch if p.step is None else p.step,
+            loss_ends=None
+            if p.valid_loss_low is None or p.valid_loss_high is None
+            else (p.valid_loss_low, p.valid_loss_high),
         )
         for p in curves.epochs
         if p.valid_loss is not None and p.error_rate is not None

@@ -13,7 +13,8 @@ from bearloop.store import FolderStore
 OLDER = EpochPoint(
     stage="head", epoch=1, train_loss=0.5, valid_loss=0.4, error_rate=0.25, seconds=2
 )
-NEWER = OLDER.model_copy(update={"epoch": 2, "error": wilson(3, 12)})
+SURE = {"error": wilson(3, 12), "valid_loss_low": 0.1, "valid_loss_high": 0.7}
+NEWER = OLDER.model_copy(update={"epoch": 2, **SURE})
 STEP = StepPoint(step=1, loss=0.1, lr=0.01, momentum=0.9)
 
 
@@ -28,6 +29,8 @@ def test_a_row_is_a_step_or_an_epoch(tmp_path: Path) -> None:
     assert (older["valid_loss"], older["error_low"], older["valid_images"]) == (0.4, None, None)
     assert (newer["error_low"], newer["error_high"]) == (wilson(3, 12).low, wilson(3, 12).high)
     assert newer["valid_images"] == 12
+    assert [older[f"valid_loss_{end}"] for end in ("low", "high")] == [None, None]
+    assert [newer[f"valid_loss_{end}"] for end in ("low", "high")] == [0.1, 0.7]
 
 
 def test_an_epoch_that_was_not_measured_has_no_figure(tmp_path: Path) -> None:

@@ -72,12 +72,17 @@ def trained(store: str, cache: Path, *, what: str, count: int) -> list[dict[str,
 
 
 def fit_all(run: Run, model: Classifier) -> dict[str, Any]:
-    """Train the whole recipe; return losses, errors and weights."""
+    """Train the whole recipe; return losses, valid ones with their intervals, and weights."""
     meter = Meter(run.ranks, run.mailbox)
     with meter.watching(), meter.measure(FIT):
         state = fit(run, model, None)
     run.ranks.wait()
-    measured = [point.valid_loss for point in state.epochs if point.valid_loss is not None]
+    measured = [
+        figure
+        for point in state.epochs
+        for figure in (point.valid_loss, point.valid_loss_low, point.valid_loss_high)
+        if figure is not None
+    ]
     return {
         "fit": {one.number: one.fit_seconds for one in meter.used_by_all()},
         "losses": torch.tensor([point.loss for point in state.steps], dtype=torch.float64),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bearloop.contract.jobs import checkpoint_prefix
-from bearloop.contract.runs import RunSpec, StepPoint
+from bearloop.contract.runs import EpochPoint, RunSpec, StepPoint
 from bearloop.store import FolderStore
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.checkpoint import Checkpoints, FitState
@@ -51,6 +51,21 @@ def test_a_stored_specification_that_counted_epochs_saves_by_the_clock(spec: Run
     assert RunSpec.model_validate({**stored, "checkpoint_every": 1}) == spec
     slower = RunSpec.model_validate({**stored, "checkpoint_every": "PT10M"})
     assert slower.checkpoint_every == timedelta(minutes=10)
+
+
+def test_one_of_a_release_without_the_valid_losses_interval_is_read(
+    store: FolderStore, spec: RunSpec
+) -> None:
+    model, optimiser, state = trained(1)
+    older = EpochPoint(
+        stage="whole", epoch=1, train_loss=1, valid_loss=0.5, error_rate=0.5, seconds=1
+    )
+    state.end_epoch(older)
+    Checkpoints(store, spec).save(model, optimiser, state)
+    assert b"valid_loss_low" not in store.get(keys(store)[0])
+    found = Checkpoints(store, spec).newest()
+    assert found is not None
+    assert found.state.epochs == [older]
 
 
 def test_what_was_saved_comes_back_to_the_bit(store: FolderStore, spec: RunSpec) -> None:

@@ -159,6 +159,8 @@ def test_a_run_leaves_report_bundle_and_result_and_a_rerun_equal_weights(job: Jo
     assert (
         (epochs.error_low <= epochs.error_rate) & (epochs.error_rate <= epochs.error_high)
     ).all()
+    assert (epochs.valid_loss_low < epochs.valid_loss).all()
+    assert (epochs.valid_loss < epochs.valid_loss_high).all()
     report = pd.read_parquet(job.folder / "store" / output.report_keys["loss"])
     assert len(report) == 18
     assert not list(job.store.list(checkpoint_prefix("job-1")))

@@ -37,6 +37,8 @@ CURVES = Curves(
             epoch=1,
             train_loss=0.5,
             valid_loss=0.4,
+            valid_loss_low=0.1,
+            valid_loss_high=0.7,
             error_rate=0.25,
             error=wilson(3, 12),
             seconds=75.2,
@@ -48,7 +50,7 @@ CURVES = Curves(
     steps=(StepPoint(step=1, loss=1.1, lr=0.01, momentum=0.9),),
 )
 
-
+LOSSES = ["0.400000", "0.100000", "0.700000"]
 ENDS = [f"{end:.6f}" for end in (wilson(3, 12).low, wilson(3, 12).high)]
 
 
@@ -105,7 +107,8 @@ def test_links_lead_to_the_plots_from_what_mlflow_shows_unfolded() -> None:
 def test_a_run_on_all_images_says_so_and_shows_no_figure() -> None:
     empty = Summary(classes=(0, 10, 20), splits={}, conflicts=0)
     full = SPEC.model_copy(update={"recipe": SPEC.recipe.model_copy(update={"train_on": "all"})})
-    unmeasured = {"valid_loss": None, "error_rate": None, "error": None}
+    figures = ("valid_loss", "valid_loss_low", "valid_loss_high", "error_rate", "error")
+    unmeasured = dict.fromkeys(figures)
     epochs = tuple(point.model_copy(update=unmeasured) for point in CURVES.epochs)
     curves = CURVES.model_copy(update={"epochs": epochs})
     text = write_note(full, page=PAGE, summary=empty, curves=curves, plots=())
@@ -117,7 +120,7 @@ def test_a_run_on_all_images_says_so_and_shows_no_figure() -> None:
     tables = write_tables(full, summary=empty, curves=curves)
     assert list(tables) == ["epochs.csv"]
     rows = list(csv.reader(io.StringIO(tables["epochs.csv"].decode())))[1:]
-    assert rows[0] == ["head", "1", "0.500000", "", "", "", "", "01:15"]
+    assert rows[0] == ["head", "1", "0.500000", *[""] * 6, "01:15"]
     # Nothing of this in the note of a run that held images out.
     assert "No error is measured" not in note()
 
@@ -128,8 +131,8 @@ def test_a_run_on_all_images_says_so_and_shows_no_figure() -> None:
         (
             "epochs.csv",
             [
-                ["head", "1", "0.500000", "0.400000", "0.250000", *ENDS, "01:15"],
-                ["head", "2", "0.400000", "0.400000", "0.250000", "", "", "00:05"],
+                ["head", "1", "0.500000", *LOSSES, "0.250000", *ENDS, "01:15"],
+                ["head", "2", "0.400000", "0.400000", "", "", "0.250000", "", "", "00:05"],
             ],
         ),
         ("most-confused.csv", [["black bear", "griz*zly", "2"], ["griz*zly", "black bear", "1"]]),

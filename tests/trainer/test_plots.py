@@ -121,6 +121,13 @@ def test_curves_of_short_and_long_runs_are_drawn(epochs: int) -> None:
     opened(draw_rates(curves(epochs)))
 
 
+def test_a_valid_loss_is_drawn_with_its_interval_where_that_is_known() -> None:
+    older = curves(2)
+    ends = {"valid_loss_low": 0.1, "valid_loss_high": 0.9}
+    epochs = tuple(point.model_copy(update=ends) for point in older.epochs)
+    assert draw_losses(older.model_copy(update={"epochs": epochs})) != draw_losses(older)
+
+
 @pytest.mark.parametrize("draw", [draw_losses, draw_rates])
 def test_stages_are_told_from_each_other_where_there_are_several(draw: Draw) -> None:
     def told(*stages: str) -> Curves:

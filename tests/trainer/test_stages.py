@@ -1,6 +1,7 @@
 """What a fit stage has of its own: size, batch, dropout, decay, and which layers learn."""
 
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 import torch
@@ -81,8 +82,12 @@ def test_a_stage_is_validated_at_its_own_size(tmp_path: Path) -> None:
         preprocess=Preprocess(size=16),
         batch_size=4,
     )
-    expected = -log_softmax(answers)[range(len(labels)), labels].mean()
-    assert state.epochs[0].valid_loss == pytest.approx(expected)
+    losses = -log_softmax(answers)[range(len(labels)), labels]
+    assert state.epochs[0].valid_loss == pytest.approx(losses.mean())
+    side = 1.96 * stdev(losses) / len(losses) ** 0.5
+    ends = (max(0.0, losses.mean() - side), losses.mean() + side)
+    found = (state.epochs[0].valid_loss_low, state.epochs[0].valid_loss_high)
+    assert found == pytest.approx(ends, rel=1e-3)
     assert (half.evaluation.at(16).gather([0]).shape, half.evaluation.spec.size) == (
         (1, 16, 16, 3),
         32,

@@ -49,6 +49,8 @@ def epoch(number: int) -> EpochPoint:
         epoch=number,
         train_loss=1 / number,
         valid_loss=2 / number,
+        valid_loss_low=1 / number,
+        valid_loss_high=3 / number,
         error_rate=0.5 / number,
         error=Metric(value=0.5 / number, low=0.1 / number, high=0.9 / number, n=8),
         seconds=3,
@@ -188,7 +190,8 @@ def test_an_interrupted_run_logs_each_step_exactly_once(run: str) -> None:
 
     for key in ("step/loss", "step/lr", "step/momentum"):
         assert steps_of(run, key) == list(range(1, 521))
-    for key in ("train_loss", "valid_loss", "error_rate", "error_rate_high", "seconds"):
+    losses = ("train_loss", "valid_loss", "valid_loss_low", "valid_loss_high")
+    for key in (*losses, "error_rate", "error_rate_high", "seconds"):
         assert steps_of(run, f"epoch/{key}") == [1, 2, 3]
     history = MlflowClient().get_metric_history(run, "step/loss")
     assert {point.step: point.value for point in history}[450] == 1 / 450
@@ -212,7 +215,8 @@ def test_a_call_that_mlflow_took_in_part_is_completed(run: str) -> None:
 def test_an_epoch_that_was_not_measured_sends_no_error(run: str) -> None:
     tracker = Tracker(spec_of(run))
     tracker.start(device="cpu", precision="fp32", curves=NOTHING)
-    none = {"valid_loss": None, "error_rate": None, "error": None}
+    figures = ("valid_loss", "valid_loss_low", "valid_loss_high", "error_rate", "error")
+    none = dict.fromkeys(figures)
     tracker.log_epoch(epoch(1).model_copy(update=none))
     tracker.flush()
     sent = set(MlflowClient().get_run(run).data.metrics)
