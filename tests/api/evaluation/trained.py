@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from math import log
 from uuid import uuid4
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.database import Database
@@ -16,6 +17,7 @@ from api.tables import (
     DatasetImage,
     Image,
     Job,
+    JobState,
     LabelEvent,
     Project,
     Report,
@@ -176,14 +178,28 @@ def add_run(
             recipe_digest=recipe.digest(),
             seed=seed,
             job_id=job.id,
-            curves_key=f"jobs/{job.id}/attempts/1/curves.json",
             created_by="trainer",
         )
-        own.put(f"jobs/{job.id}/attempts/1/curves.json", CURVES.canonical())
         session.add(run)
         session.flush()
-        session.add(_report(own, run, trained, measures=recipe.train_on == "train"))
+        _end(session, run, trained, store=own, measures=recipe.train_on == "train")
         return replace(trained, number=project.runs)
+
+
+def end_run(database: Database, store: Store, trained: Trained, *, number: int) -> None:
+    """End a run that was asked for, with the images as `trained` holds them."""
+    with database.transaction() as session:
+        asked = select(Run).where(Run.project_id == trained.project_id, Run.number == number)
+        run = session.scalars(asked).one()
+        job = session.get_one(Job, run.job_id)
+        job.state, job.finished_at = JobState.done, datetime.now(UTC)
+        _end(session, run, trained, store=below_project(store, trained.project_id), measures=True)
+
+
+def _end(session: Session, run: Run, trained: Trained, *, store: Store, measures: bool) -> None:
+    run.curves_key = f"jobs/{run.job_id}/attempts/1/curves.json"
+    store.put(run.curves_key, CURVES.canonical())
+    session.add(_report(store, run, trained, measures=measures))
 
 
 def _job(project: Project, version: Version, *, recipe: Recipe, seed: int) -> Job:

@@ -71,9 +71,31 @@ def test_a_run_trains_and_leaves_report_bundle_and_model(
     assert run["mlflow_version"] == "1"
     until(lambda: client.get(f"{RUNS}/1").json()["finished_at"] is not None)
     assert "bundle_digest" in client.get(f"{RUNS}/1/logs").json()["text"]
-    model = MlflowClient(mlflow_server).get_model_version("zoo.bears", "1")
+    mlflow = MlflowClient(mlflow_server)
+    model = mlflow.get_model_version("zoo.bears", "1")
     assert model.tags["bearloop.bundle"] == run["bundle_digest"]
-    tracked = MlflowClient(mlflow_server).get_run(str(model.run_id))
+    tracked = mlflow.get_run(str(model.run_id))
     assert (tracked.info.status, tracked.data.tags["bearloop.run"]) == ("FINISHED", "1")
     assert tracked.data.tags["mlflow.user"] == run["created_by"]
     assert tracked.data.tags["mlflow.source.name"].startswith("bearloop ")
+    shows_what_it_took(tracked.data.metrics)
+    shown = {
+        file.path.rpartition("/")[2]
+        for folder in ("plots", "tables")
+        for file in mlflow.list_artifacts(str(model.run_id), folder)
+    }
+    plots = {"1-losses.png", "2-rates.png", "3-confusion.png", "4-top-losses.png"}
+    assert shown == {*plots, "epochs.csv", "most-confused.csv"}
+
+
+def shows_what_it_took(metrics: dict[str, float]) -> None:
+    """Everything that is measured on a CPU was, and is something."""
+    usage = {
+        name.removeprefix("usage/"): value
+        for name, value in metrics.items()
+        if name.startswith("usage/")
+    }
+    measured = {"images_per_second", "cpu_utilisation", "peak_memory"}
+    stages = {f"seconds_{stage}" for stage in ("cache", "fit", "evaluate", "fit_whole")}
+    assert measured | stages <= usage.keys()
+    assert min(usage.values()) > 0, usage
