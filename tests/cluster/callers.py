@@ -12,7 +12,7 @@ from typing import Any
 from tests.cluster.rig import PATIENCE
 
 ASKS = """
-import base64, collections, itertools, json, random, sys, threading, httpx
+import base64, collections, itertools, json, random, sys, threading, time, httpx
 asked = json.loads(sys.argv[1])
 stop, answered, failed = threading.Event(), collections.Counter(), []
 numbers = itertools.count(1)
@@ -30,7 +30,7 @@ def ask(how, kept):
                 assert got.is_success, f"{got.status_code} {got.text[:200]}"
                 answered[how["name"]] += 1
             except Exception as error:
-                failed.append(f"{how['name']}: {error!r}")
+                failed.append(f"{time.strftime('%X')} {how['name']}: {error!r}")
 threads = [threading.Thread(target=ask, args=(how, kept)) for how in asked for kept in (0, 1)]
 [thread.start() for thread in threads]
 print("asks", flush=True)

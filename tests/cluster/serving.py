@@ -73,7 +73,7 @@ server.server_close()
 """Stands in for `python -m inference`: the same flags, environment, probes and drain."""
 
 CALLER = """
-import base64, collections, json, sys, threading, httpx
+import base64, collections, json, sys, threading, time, httpx
 how = json.loads(sys.argv[1])
 picture = base64.b64decode(how["picture"])
 stop, seen, failed = threading.Event(), collections.Counter(), []
@@ -86,7 +86,7 @@ def ask():
                 assert got.status_code == 200, got.text
                 seen[got.json()["bundle"]] += 1
             except Exception as error:
-                failed.append(repr(error))
+                failed.append(f"{time.strftime('%X')} {error!r}")
 threads = [threading.Thread(target=ask) for _ in range(how["count"])]
 [thread.start() for thread in threads]
 sys.stdin.read()
@@ -94,7 +94,7 @@ stop.set()
 [thread.join() for thread in threads]
 print(json.dumps({"seen": seen, "failed": failed}))
 """
-"""Asks until its input ends, then prints how often which bundle answered, and what failed."""
+"""Asks until its input ends, then prints how often which bundle answered, and what failed when."""
 
 
 @dataclass(frozen=True)
