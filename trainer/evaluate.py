@@ -14,8 +14,8 @@ from bearloop.contract.recipes import Augment, EvaluateStage
 from bearloop.intervals import of_mean
 from trainer.augment import augment
 from trainer.cache import EvaluationPixels, PresizedPixels
-from trainer.memory import too_large
 from trainer.model import Classifier
+from trainer.parts import Parts
 from trainer.scratch import Room, in_memory
 
 View = Callable[[NDArray[np.int64]], Tensor]
@@ -47,8 +47,12 @@ def logits(
     preprocess: Preprocess,
     batch_size: int,
     report: Report | None = None,
+    parts: Parts | None = None,
 ) -> NDArray[np.float32]:
-    """Return what the model answers to the plain pictures, float32 [n, classes]."""
+    """Return what the model answers to the plain pictures, float32 [n, classes].
+
+    Of a batch as many pictures at a time as fit by what `parts` knows; raises InputError.
+    """
     return _over_batches(
         model,
         indices,
@@ -56,6 +60,7 @@ def logits(
         view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
         batch_size=batch_size,
         report=report,
+        parts=parts,
     )
 
 
@@ -69,6 +74,7 @@ def features(
     batch_size: int,
     report: Report | None = None,
     room: Room = in_memory,
+    parts: Parts | None = None,
 ) -> NDArray[np.float32]:
     """Return the pooled activations of the body, float32 [n, features], where `room` has place."""
     return _over_batches(
@@ -79,6 +85,7 @@ def features(
         batch_size=batch_size,
         report=report,
         room=room,
+        parts=parts,
     )
 
 
@@ -95,12 +102,13 @@ def tta_probabilities(
     preprocess: Preprocess,
     batch_size: int,
     report: Report | None = None,
+    parts: Parts | None = None,
 ) -> NDArray[np.float32]:
     """Average `plain` probabilities [n, classes] with those of `stage.tta_views` augmented views.
 
     The lesson's `TTA`: the views share 1 - `stage.tta_plain_weight` evenly.
     """
-    rows = np.asarray(indices, dtype=np.int64)
+    rows, parts = np.asarray(indices, dtype=np.int64), parts or Parts("evaluation")
     total = np.zeros(plain.shape, dtype=np.float64)
     for view in range(stage.tta_views):
         random = np.random.default_rng(seed + view)
@@ -111,6 +119,7 @@ def tta_probabilities(
             view=_augmented(presized, changes, preprocess=preprocess, random=random, device=device),
             batch_size=batch_size,
             report=_shifted(report, done=view * len(rows), total=stage.tta_views * len(rows)),
+            parts=parts,
         )
         total += softmax(answers)
     weight = stage.tta_plain_weight
@@ -152,19 +161,6 @@ def normalised(
     return scaled.permute(0, 3, 1, 2).contiguous()
 
 
-def in_halves(answer: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-    """Answer as many pictures at a time as fit into the device's memory; raises InputError."""
-    try:
-        return answer(pictures)
-    except torch.OutOfMemoryError as error:
-        if len(pictures) == 1:
-            raise too_large(1) from error
-    # Outside the handler, where the failed pass's tensors are not held any more.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return torch.cat([in_halves(answer, half) for half in pictures.tensor_split(2)])
-
-
 def finite(answers: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the answers [n, …] to some rows; raises NonFiniteError where they are no numbers."""
     broken = ~np.isfinite(answers).all(axis=1)
@@ -194,15 +190,16 @@ def _over_batches(
     batch_size: int,
     report: Report | None,
     room: Room = in_memory,
+    parts: Parts | None = None,
 ) -> NDArray[np.float32]:
-    rows = np.asarray(indices, dtype=np.int64)
+    rows, parts = np.asarray(indices, dtype=np.int64), parts or Parts("evaluation")
     was_training = model.training
     model.eval()
     answers: NDArray[np.float32] | None = None
     with exact_arithmetic():
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found = finite(in_halves(answer, view(batch)).cpu().numpy(), batch)
+            found = finite(parts.answer(answer, view(batch)).cpu().numpy(), batch)
             answers = room((len(rows), *found.shape[1:])) if answers is None else answers
             answers[start : start + len(batch)] = found
             if report is not None:

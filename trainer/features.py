@@ -29,9 +29,10 @@ from trainer.augment import augment
 from trainer.cache import digest_of
 from trainer.data import held_out, taught
 from trainer.errors import InputError
-from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, in_halves, normalised
+from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, normalised
 from trainer.model import Classifier
 from trainer.order import Rows
+from trainer.parts import Parts
 from trainer.precision import Numbers, autocast, numbers_of
 from trainer.room import Free, check_room, free_bytes
 from trainer.run import Run
@@ -76,10 +77,12 @@ def activations(
     stage: FitStage,
     folder: Path,
     free: Free = free_bytes,
+    parts: Parts | None = None,
 ) -> Activations:
     """Return the body's answers to the pictures of a stage; computed where `folder` lacks them.
 
-    A pass that is interrupted is begun anew, all but the views that it finished.
+    A pass that is interrupted is begun anew, all but the views that it finished. Of a batch as many
+    pictures at a time are on the device as fit by what `parts` knows; raises InputError.
     """
     recipe = run.spec.recipe.during(stage)
     train, apart = _rows(run)
@@ -100,13 +103,13 @@ def activations(
             way_out="take fewer views",
             free=free,
         )
-        done = 0
+        done, at_a_time = 0, parts or Parts("the body's pass")
         for name in missing:
             seen = _pictures(run, recipe, name=name, augmented=count > 1)
             # As everywhere: trained in the recipe's precision, measured in fp32.
             trained = numbers_of(recipe.precision, run.device)
             precision: Numbers = "fp32" if name == "valid" else trained
-            part = _Part(place / name, rows[name], seen, precision)
+            part = _Part(place / name, rows[name], seen, precision, at_a_time)
             done = _pass(run, model, part, done=done, total=total)
         if missing:
             log.info("features of %d pictures in %.1f s", total, time.monotonic() - started)
@@ -158,6 +161,7 @@ class _Part:
     seen: Callable[[Rows, int], Tensor]
     """Told rows and the batch's number, answers normalised pictures."""
     precision: Numbers
+    at_a_time: Parts
 
 
 def _rows(run: Run) -> tuple[Rows, Rows | None]:
@@ -220,7 +224,8 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
         for batch, start in enumerate(range(0, len(part.rows), size)):
             rows = part.rows[start : start + size]
             with exact_arithmetic(), autocast(part.precision, run.device):
-                answers = in_halves(model.features, part.seen(rows, batch)).float().cpu().numpy()
+                pictures = part.seen(rows, batch)
+                answers = part.at_a_time.answer(model.features, pictures).float().cpu().numpy()
             written[start : start + len(rows)] = _finite(
                 answers, rows, part=part, recipe=run.spec.recipe
             )

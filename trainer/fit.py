@@ -27,6 +27,7 @@ from trainer.model import Classifier, freeze_to, set_dropout
 from trainer.optimiser import new_optimiser, restore_optimiser
 from trainer.order import Rows
 from trainer.outcome import leave_curves
+from trainer.parts import Parts, say_what_others_halved
 from trainer.precision import restore_scale, scale_of
 from trainer.ranks import alone
 from trainer.run import Run
@@ -62,6 +63,7 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
         # What an attempt before found is read in this one's mailbox from now on.
         publish(run, state.lr_finds, new=state.lr_finds)
     means = _means(run, state)
+    body, validation = _parts(run, state)
     with _curves_left(run, state):
         for place, stage in enumerate(fit_stages(run.spec.recipe)):
             if place < state.stage:
@@ -69,7 +71,7 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
             _prepare(model, run.spec.recipe, stage)
             # Of a stage that had ended before nothing is left but to take its weights.
             over = place == state.stage and _has_ended(state, stage)
-            known = None if over else _activations(run, model, state, stage=stage)
+            known = None if over else _activations(run, model, state, stage=stage, parts=body)
             stage = _with_rate(run, model, state, place=place, memory=means.memory, known=known)
             optimiser = new_optimiser(model, stage)
             best: dict[str, Tensor] = {}
@@ -81,14 +83,19 @@ def fit(run: Run, model: Classifier, resumed: Checkpoint | None) -> FitState:
             learner = run.ranks.learner(model if known is None else model.head)
             team = Team(run.ranks, learner, means)
             with run.interruption.deferred():
-                _fit_stage(run, _Learning(stage, model, optimiser, state, team, best, known))
+                _fit_stage(
+                    run, _Learning(stage, model, optimiser, state, team, best, known, validation)
+                )
+    say_what_others_halved(run.ranks, (body, validation))
     return state
 
 
 def note(run: Run, state: FitState, sentence: str) -> None:
     """Tell in the run's events and in MLflow what happened beside the plan."""
     log.warning("%s", sentence)
-    state.notes.append(sentence)
+    # An attempt that goes on may run out of the same memory again.
+    if sentence not in state.notes:
+        state.notes.append(sentence)
     _tell(run, state)
 
 
@@ -135,6 +142,7 @@ class _Learning:
     """The model of the best epoch, where the stage may stop early."""
     known: Activations | None
     """What the head learns from where the body's pass is behind it; None: from pictures."""
+    validation: Parts
 
 
 def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
@@ -144,13 +152,15 @@ def _prepare(model: Classifier, recipe: Recipe, stage: FitStage) -> None:
 
 
 def _activations(
-    run: Run, model: Classifier, state: FitState, *, stage: FitStage
+    run: Run, model: Classifier, state: FitState, *, stage: FitStage, parts: Parts
 ) -> Activations | None:
     feeding = run.spec.recipe.feeding(stage)
     if feeding is None:
         return None
     with state.timed("features"):
-        return activations(run, model, feeding=feeding, stage=stage, folder=cache_folder())
+        return activations(
+            run, model, feeding=feeding, stage=stage, folder=cache_folder(), parts=parts
+        )
 
 
 def _means(run: Run, state: FitState) -> Means:
@@ -166,6 +176,15 @@ def _means(run: Run, state: FitState) -> Means:
     if state.notes:
         _tell(run, state)
     return means
+
+
+def _parts(run: Run, state: FitState) -> tuple[Parts, Parts]:
+    """Return how many pictures fit in a body's pass and in validation, for all stages."""
+
+    def say(sentence: str) -> None:
+        note(run, state, sentence)
+
+    return Parts("the body's pass", say), Parts("validation", say)
 
 
 def _tell(run: Run, state: FitState) -> None:
@@ -313,6 +332,7 @@ def _valid_logits(run: Run, now: _Learning, rows: Rows) -> NDArray[np.float32]:
         batch_size=recipe.batch_size,
         # Several leave together, and so between two steps only.
         report=None if run.ranks.count > 1 else lambda *_: _leave_if_asked(run, now),
+        parts=now.validation,
     )
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from trainer.model import Classifier, build_classifier
 from trainer.order import step_seed
 from trainer.out_of_fold import Judge, out_of_fold
 from trainer.outcome import leave_curves
+from trainer.parts import Parts, say_what_others_halved
 from trainer.report import Predictions
 from trainer.run import Run
 from trainer.scratch import scratch_array
@@ -28,6 +30,15 @@ from trainer.step import not_finite
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
+
+
+class _Shortage(NamedTuple):
+    """What this process knows of its device's memory."""
+
+    memory: Memory
+    """In steps."""
+    parts: Parts
+    """In what takes no gradient."""
 
 
 def check_stages(recipe: Recipe) -> tuple[CacheStage, EvaluateStage]:
@@ -89,16 +100,16 @@ def predict(
     often it halved its batches for want of memory. `say` is told what happened beside the plan, by
     every process. Raises InputError where the model is broken.
     """
-    stage = check_stages(run.spec.recipe)[1]
+    stage, parts = check_stages(run.spec.recipe)[1], Parts("evaluation", say)
     with _told_when_broken(run, curves):
-        answers, views = _answers(run, model, stage)
+        answers, views = _answers(run, model, stage, parts=parts)
     # Where the run learnt from the test labels too, it is no judge of them.
     unbiased = weights is None and run.spec.recipe.train_on == "train"
     lost: list[int] = []
     memory = Memory(halvings, say=lambda _, told: say(f"while labels were judged: {told}"))
     unseen = out_of_fold(
         run.items,
-        _judge(run, weights, curves, memory=memory, lost=lost),
+        _judge(run, weights, curves, shortage=_Shortage(memory, parts), lost=lost),
         classes=len(run.spec.classes),
         folds=stage.folds,
         own=softmax(answers).astype(np.float32) if unbiased else None,
@@ -106,6 +117,7 @@ def predict(
         report=run.mailbox.counter("judge-labels"),
     )
     _say_what_was_lost(run, lost, say)
+    say_what_others_halved(run.ranks, [parts])
     return Predictions(
         items=run.items,
         classes=run.spec.classes,
@@ -128,7 +140,7 @@ def _told_when_broken(run: Run, curves: Curves) -> Iterator[None]:
 
 
 def _answers(
-    run: Run, model: nn.Module, stage: EvaluateStage
+    run: Run, model: nn.Module, stage: EvaluateStage, *, parts: Parts
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return every image's logits, and its probabilities over augmented views where asked for."""
     rows, recipe = run.ranks.share(np.arange(len(run.items))), run.spec.recipe
@@ -140,6 +152,7 @@ def _answers(
         preprocess=recipe.preprocess,
         batch_size=recipe.batch_size,
         report=run.mailbox.counter("evaluate"),
+        parts=parts,
     )
     if not stage.tta_views:
         return run.ranks.gathered(answers), None
@@ -156,6 +169,7 @@ def _answers(
         preprocess=recipe.preprocess,
         batch_size=recipe.batch_size,
         report=run.mailbox.counter("evaluate-augmented"),
+        parts=parts,
     )
     return run.ranks.gathered(answers), run.ranks.gathered(views)
 
@@ -165,12 +179,12 @@ def _judge(
     weights: dict[str, Tensor] | None,
     curves: Curves,
     *,
-    memory: Memory,
+    shortage: _Shortage,
     lost: list[int],
 ) -> Judge:
     """Heads over the body as it was before the run; whole models where that knew nothing."""
     if weights is None:
-        return _whole_judge(run, curves, memory=memory, lost=lost)
+        return _whole_judge(run, curves, shortage=shortage, lost=lost)
     own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
@@ -180,16 +194,17 @@ def _judge(
         batch_size=run.spec.recipe.batch_size,
         report=run.mailbox.counter("features"),
         room=scratch_array,
+        parts=shortage.parts,
     )
     before = run.ranks.gathered(own, room=scratch_array)
     labels = [item.label for item in run.items]
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run, curves: Curves, *, memory: Memory, lost: list[int]) -> Judge:
+def _whole_judge(run: Run, curves: Curves, *, shortage: _Shortage, lost: list[int]) -> Judge:
     """Train as the run did; how many pictures a model that diverged leaves unjudged is `lost`.
 
-    All of the models share one `memory`: what one of them halves stays so for the next.
+    What one of the models halves stays so for the next.
     """
     labels = np.array([-1 if item.label is None else item.label for item in run.items])
 
@@ -204,7 +219,7 @@ def _whole_judge(run: Run, curves: Curves, *, memory: Memory, lost: list[int]) -
                 rows=taught,
                 labels=labels[taught],
                 seed=run.spec.seed,
-                memory=memory,
+                memory=shortage.memory,
             )
             answers = logits(
                 model,
@@ -213,6 +228,7 @@ def _whole_judge(run: Run, curves: Curves, *, memory: Memory, lost: list[int]) -
                 device=run.device,
                 preprocess=run.spec.recipe.preprocess,
                 batch_size=run.spec.recipe.batch_size,
+                parts=shortage.parts,
             )
         except (InputError, NonFiniteError) as error:
             if isinstance(error, InputError) and error.problem.code != "loss_not_finite":

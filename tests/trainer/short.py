@@ -45,6 +45,20 @@ class Room(TorchDispatchMode):
         return made
 
 
+class Holding:
+    """A model on a device that holds so many pictures; answers twice what it sees."""
+
+    def __init__(self, holds: int) -> None:
+        self.holds = holds
+        self.tried: list[int] = []
+
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        self.tried.append(len(pictures))
+        if len(pictures) > self.holds:
+            raise torch.OutOfMemoryError(FULL)
+        return pictures * 2
+
+
 @contextmanager
 def short_for_all(*, holds: int, training: bool) -> Iterator[list[int]]:
     """A device's memory that holds so many pictures of whatever model; gives what was tried.

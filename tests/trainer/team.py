@@ -19,7 +19,7 @@ from bearloop.contract.jobs import spec_key
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
 from tests.trainer.runs import model_of, open_run
-from tests.trainer.short import Short
+from tests.trainer.short import Short, short_for_all
 from tests.trainer.test_fit import LeavesAfter
 from trainer.cost import FIT
 from trainer.data import labelled
@@ -175,6 +175,21 @@ def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[s
     return {"loss": loss, "gradients": gradients, "buffers": dict(model.named_buffers())}
 
 
+def fit_and_predict_in_little_memory(run: Run, model: Classifier) -> dict[str, Any]:
+    """Train and predict, the second process with room for two pictures; return what each says.
+
+    The first one has room for all, but for four in the first of two predictions.
+    """
+    led, said = run.ranks.leads, dict[str, list[str]]()
+    with short_for_all(holds=64 if led else 2, training=False):
+        said["fit"] = fit(run, model, None).notes
+    for name, room in (("both", 4), ("other", 64)):
+        said[name] = []
+        with short_for_all(holds=room if led else 2, training=False):
+            predict(run, model, weights=None, say=said[name].append)
+    return said
+
+
 def gather(ranks: Ranks) -> dict[str, Any]:
     """Join rows, of which the first process has five and the second three, two at a time."""
     own = np.arange(20, dtype=np.float32).reshape(5, 4)[: 5 - 2 * ranks.number] + 100 * ranks.number
@@ -210,6 +225,8 @@ def _found(
         return fit_twice(run, model)
     if what == "short":
         return fit_in_little_memory(run, model)
+    if what == "short of room for pictures":
+        return fit_and_predict_in_little_memory(run, model)
     if what == "all kinds":
         return fit_all_kinds(run, model)
     if what == "predict":

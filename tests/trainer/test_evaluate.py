@@ -13,11 +13,9 @@ from bearloop.store import FolderStore, image_key
 from tests.trainer.versions import pictures, put_version, resnet
 from trainer.cache import EvaluationPixels, PresizedPixels, open_pixels
 from trainer.data import Item, load_items
-from trainer.errors import InputError
 from trainer.evaluate import (
     NonFiniteError,
     features,
-    in_halves,
     log_softmax,
     logits,
     normalised,
@@ -154,29 +152,6 @@ def test_features_are_what_the_head_sees(prepared: Prepared) -> None:
     with torch.inference_mode():
         answers = prepared.model.head(torch.from_numpy(found)).numpy()
     np.testing.assert_allclose(answers, prepared.logits(range(12)), atol=1e-5)
-
-
-def test_pictures_that_do_not_fit_are_answered_in_halves() -> None:
-    tried: list[int] = []
-
-    def holds_three(pictures: torch.Tensor) -> torch.Tensor:
-        tried.append(len(pictures))
-        if len(pictures) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return pictures * 2
-
-    pictures = torch.arange(10.0)
-    assert torch.equal(in_halves(holds_three, pictures), pictures * 2)
-    assert tried == [10, 5, 3, 2, 5, 3, 2]
-
-
-def test_a_model_that_cannot_answer_one_picture_is_too_large() -> None:
-    def holds_none(_: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    with pytest.raises(InputError, match="not even one picture fits") as caught:
-        in_halves(holds_none, torch.zeros(4))
-    assert caught.value.problem.code == "out_of_memory"
 
 
 def test_progress_counts_the_pictures(prepared: Prepared) -> None:
