@@ -16,7 +16,15 @@ from tests.trainer.team import take_gradient
 from tests.trainer.test_fit import assert_eight_are_learnt, assert_it_goes_on, fitted, small_run
 from tests.trainer.test_job import EVALUATE, Job
 from tests.trainer.test_ranks import GENTLE, assert_two_train_as_one, close, shared
-from tests.trainer.versions import pictures, put_spec, put_version, put_weights, recipe, whole
+from tests.trainer.versions import (
+    pictures,
+    put_spec,
+    put_version,
+    put_weights,
+    recipe,
+    resnet,
+    whole,
+)
 from trainer.device import make_deterministic
 from trainer.fit import fit
 from trainer.meter import busy_share
@@ -37,7 +45,7 @@ LARGE = recipe(
 def test_a_run_takes_the_gpu_and_tells_what_it_took(tmp_path: Path, asked: str) -> None:
     job = Job(tmp_path)
     # With weights labels are judged by heads; so many epochs that the driver is asked meanwhile.
-    wanted = recipe(CacheStage(presize=32), whole(200), EVALUATE, weights=put_weights(tmp_path))
+    wanted = resnet(CacheStage(presize=32), whole(200), EVALUATE, weights=put_weights(tmp_path))
     spec = put_version(job.store, pictures(train=4, valid=2), recipe=wanted)
     put_spec(job.store, spec.model_copy(update={"device": asked}))
     assert job.end(job.start("a")) == ExitCode.done, job.said

@@ -22,7 +22,7 @@ from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.team import fit_all_kinds, predict_all, trained
 from tests.trainer.test_ranks import shared
-from tests.trainer.versions import recipe, whole
+from tests.trainer.versions import recipe, resnet, whole
 from trainer.features import FOLDER
 
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
@@ -63,7 +63,7 @@ def test_searches_passes_stops_and_snapshots_are_those_of_one_process(
     assert first["answers"].shape == (2, 3)
 
 
-@pytest.mark.parametrize("pretrained", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.parametrize("pretrained", [True, False])
 @pytest.mark.long
 def test_every_image_is_answered_for_as_one_process_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool
@@ -73,7 +73,7 @@ def test_every_image_is_answered_for_as_one_process_answers(
     if pretrained:
         safetensors.torch.save_file(torchvision.models.resnet18().state_dict(), weights)
     address = weights.as_uri() if pretrained else "none"
-    judged = recipe(CacheStage(presize=32), whole(1), EVALUATE, weights=address)
+    judged = resnet(CacheStage(presize=32), whole(1), EVALUATE, weights=address)
     run = open_run(store, shared(store, judged), folder=tmp_path / "alone")
     expected = predict_all(run, model_of(run))
 

@@ -40,6 +40,7 @@ from tests.trainer.versions import (
     put_version,
     put_weights,
     recipe,
+    resnet,
     whole,
 )
 from trainer.checkpoint import FitState
@@ -259,7 +260,7 @@ def test_a_job_that_is_killed_in_an_epoch_ends_like_one_that_was_left_alone(
 def test_a_run_that_was_killed_and_evicted_tells_what_all_of_it_took(tmp_path: Path) -> None:
     job, weights = Job(tmp_path), put_weights(tmp_path)
     # With weights labels are judged by heads: no fold trains as long as the run.
-    wanted = recipe(CacheStage(presize=40), whole(100), EVALUATE, weights=weights)
+    wanted = resnet(CacheStage(presize=40), whole(100), EVALUATE, weights=weights)
     spec = put_version(job.store, few(), recipe=wanted)
     put_spec(job.store, spec.model_copy(update={"checkpoint_every": timedelta(seconds=5)}))
     killed = job.start("a")
