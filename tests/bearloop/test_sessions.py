@@ -46,7 +46,7 @@ def test_all_of_a_noted_session_is_ended(leader: subprocess.Popen[str], tmp_path
     child = child_of(leader)
     note_session(tmp_path / "api.session", leader.pid)
     assert end_noted_session(tmp_path / "api.session")
-    assert leader.wait(10) != 0
+    assert leader.wait(60) != 0
     assert not lives(child)
     assert not end_noted_session(tmp_path / "api.session")
 

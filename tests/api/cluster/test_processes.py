@@ -115,7 +115,7 @@ def test_a_killed_shim_is_a_crash_and_takes_its_job_with_it(
     shim.kill()
     ended = await_phase(cluster, Phase.failed)
     assert (ended.exit_code, ended.reason) == (None, "its process vanished")
-    assert not lives(job)
+    until(lambda: not lives(job))
 
 
 def test_a_killed_shim_takes_its_job_s_children_with_it(work: Path, notes: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_killed_shim_takes_its_job_s_children_with_it(work: Path, notes: Path)
     loader = int((notes / "loader").read_text())
     shim.kill()
     await_phase(cluster, Phase.failed)
-    assert not lives(loader)
+    until(lambda: not lives(loader))
 
 
 def test_a_killed_job_is_a_crash_with_its_signal(cluster: ProcessCluster, notes: Path) -> None:
@@ -162,8 +162,8 @@ def test_removing_ends_by_force_what_does_not_listen(work: Path, notes: Path) ->
     cluster.remove("run-j-1")
     assert seen(cluster).reason == "it was asked to end"
     until(lambda: cluster.job("run-j-1") is None)
-    assert not lives(job)
-    assert not lives(loader)
+    until(lambda: not lives(job))
+    until(lambda: not lives(loader))
 
 
 @pytest.mark.parametrize("program", [OBEDIENT, STUBBORN])
