@@ -153,9 +153,10 @@ class Up:
         """Return the jobs that have a process just now."""
         return [job for job in _running(self.folder / "work" / "jobs") if _works(job)]
 
-    def servers(self) -> list[ProcessFolder]:
-        """Return the servers that have a process just now."""
-        found = (self.folder / "work" / "deployments").glob("*/servers")
+    def servers(self, endpoint: str = "") -> list[ProcessFolder]:
+        """Return the servers that have a process just now: an endpoint's, or all there are."""
+        # Other stories' endpoints live on the same platform.
+        found = (self.folder / "work" / "deployments").glob(f"{endpoint}*/servers")
         return [server for parent in found for server in _running(parent) if _works(server)]
 
     def kill_all(self) -> None:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
+from api.cluster.folders import ProcessFolder
 from bearloop.client import Client, UnreachableError
 from bearloop.client.endpoints import classify
 from bearloop.contract.imports import ZipSource
@@ -98,9 +99,13 @@ def test_a_promotion_outlives_the_death_of_all_that_do_it(
 ) -> None:
     token = client.endpoints.create_token(endpoint, "shop")
     number = client.endpoints.promote(endpoint, trained.run).number
-    kill_process(until(up.servers, "the candidate works")[0])
+
+    def servers() -> list[ProcessFolder]:
+        return up.servers(endpoint)
+
+    kill_process(until(servers, "the candidate works")[0])
     up.kill_program("worker")
-    kill_shim(until(up.servers, "another candidate works")[0])
+    kill_shim(until(servers, "another candidate works")[0])
     kill_at_any_time(up, ["api", "worker"], dice)
 
     def state() -> str:
@@ -116,8 +121,8 @@ def test_a_promotion_outlives_the_death_of_all_that_do_it(
         client, endpoint, run=trained.run, shapes=trained.shapes, token=token
     )
     for kill in (kill_process, kill_shim):
-        await_single_server(up)
-        kill(up.servers()[0])
+        await_single_server(up, endpoint)
+        kill(servers()[0])
         await_answer(client, endpoint, token=token, shapes=trained.shapes)
     target = f"endpoints/{endpoint}/promotions/"
     audit = client.connection.items(f"/v1/projects/{client.project}/audit")
@@ -238,12 +243,12 @@ def launches(client: Client, run: int) -> int:
     return int(patiently(lambda: client.connection.get(path))["launches"])
 
 
-def await_single_server(up: Up) -> None:
+def await_single_server(up: Up, endpoint: str) -> None:
     def servers() -> object:
-        shown = [(one.path, one.is_leaving, one.log()) for one in up.servers()]
+        shown = [(one.path, one.is_leaving, one.log()) for one in up.servers(endpoint)]
         return shown, (up.folder / "up.log").read_text(errors="replace")[-4000:]
 
-    until(lambda: len(up.servers()) == 1, "one server alone", instead=servers)
+    until(lambda: len(up.servers(endpoint)) == 1, "one server alone", instead=servers)
 
 
 def await_answer(client: Client, endpoint: str, *, token: str, shapes: Shapes) -> None:

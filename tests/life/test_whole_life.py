@@ -78,7 +78,7 @@ def test_the_whole_life(up: Up, client: Client, trained: Trained) -> None:
     )
 
     client.endpoints.delete("shapes")
-    until(lambda: not up.servers(), "a deleted endpoint leaves no server")
+    until(lambda: not up.servers("shapes"), "a deleted endpoint leaves no server")
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/readyz")
     assert_audited(client, dataset="shapes", endpoint="shapes", review=review.number)

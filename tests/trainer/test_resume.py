@@ -55,7 +55,7 @@ from trainer.optimiser import new_optimiser
 from trainer.run import Run
 from trainer.step import Lesson, Place, Step, train_epoch
 
-RICH = recipe(
+RICH = resnet(
     CacheStage(presize=40),
     LrFindStage(start_lr=1e-5, iterations=30, suggestion="steepest"),
     FitStage(name="frozen", epochs=1, lr="auto", frozen_to=-1, mixup=0.4, label_smoothing=0.1),
