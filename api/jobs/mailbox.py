@@ -75,8 +75,8 @@ class Mailbox:
 
     def _told_at(self, place: str) -> datetime:
         """Return when the attempt of a prefix last told how far it is."""
-        found = self._read(f"{place}progress.json")
-        return NEVER if found is None else Progress.model_validate_json(found).at
+        progress = self.progress(place.rstrip("/").rpartition("/")[2])
+        return NEVER if progress is None else progress.at
 
     def _of_all_shards(self, count: int) -> list[Progress]:
         """Return each shard's newest progress, whichever attempt said it."""

@@ -255,7 +255,8 @@ def test_early_stopping_is_refused_by_the_job_too(job: Job) -> None:  # noqa: F8
 @pytest.mark.long
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "store")
-    everything = GENTLE.model_copy(update={"train_on": "all"})
+    # Batches of seven: what would be left over of eight is too few for steady statistics.
+    everything = GENTLE.model_copy(update={"train_on": "all", "batch_size": 7})
     spec = put_version(store, mixed(), recipe=everything)
     spec = spec.model_copy(update={"nodes": 2})
     put_spec(store, spec)
@@ -263,10 +264,9 @@ def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     expected = fit_all(run, model_of(run))
     run.checkpoints.clear()
     first, second = trained(store.url, tmp_path, what="fit", count=2)
-    # 21 pictures in batches of 8, two epochs.
+    # 21 pictures in batches of seven, two epochs.
     assert len(first["losses"]) == 6
     assert len(first["valid"]) == 0
-    # The last batch has five pictures, too few for statistics that rounding does not change.
-    torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-2, atol=0)
+    torch.testing.assert_close(first["losses"], expected["losses"], rtol=1e-3, atol=0)
     for name, weight in first["weights"].items():
         assert torch.equal(weight, second["weights"][name]), name
