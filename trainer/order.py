@@ -1,5 +1,7 @@
 """Which pictures come when: pure functions of the seed, so that a resumed run sees the same."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,16 +23,14 @@ def epoch_order(labels: Rows, *, seed: int, epoch: int, oversample: bool) -> Row
 
 
 def batches(order: Rows, size: int, *, least: int = 2) -> list[Rows]:
-    """Cut an order into batches of `size`; fewer than `least` left over join the batch before.
+    """Cut an order into as few batches of at most `size` as can be, and as equal as can be.
 
-    BatchNorm cannot take the variance of one value, and dropping the picture would leave it out of
-    the epoch. Of several processes each needs two.
+    A small rest would count its pictures for more than all others', and BatchNorm would learn from
+    few. No batch has fewer than `least`, of which BatchNorm needs two in each process: rather is
+    one larger than `size`.
     """
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
-    if len(parts) > 1 and len(parts[-1]) < least:
-        last = parts.pop()
-        parts[-1] = np.concatenate([parts[-1], last])
-    return parts
+    count = min(math.ceil(len(order) / size), len(order) // least)
+    return np.array_split(order, max(count, 1))
 
 
 def step_seed(seed: int, step: int, *, rank: int = 0) -> int:

@@ -132,10 +132,10 @@ class TestShares:
         assert [int(place) for part in parts for place in part] == list(range(11))
         assert alone().share(batch) is batch
 
-    def test_a_rest_that_is_too_small_for_all_joins_the_batch_before(self) -> None:
+    def test_a_batch_has_enough_for_all_or_is_larger_than_asked_for(self) -> None:
         order = torch.arange(19).numpy()
-        assert [len(part) for part in batches(order, 8)] == [8, 8, 3]
-        assert [len(part) for part in batches(order, 8, least=4)] == [8, 11]
+        assert [len(part) for part in batches(order, 8)] == [7, 6, 6]
+        assert [len(part) for part in batches(order, 8, least=8)] == [10, 9]
 
     def test_each_process_draws_for_itself_and_the_first_as_if_it_were_alone(self) -> None:
         assert step_seed(42, 3, rank=0) == step_seed(42, 3)

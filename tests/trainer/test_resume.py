@@ -66,7 +66,7 @@ RICH = resnet(
     accumulate=2,
     oversample=True,
 )
-"""All that a run may do at once. Three steps an epoch: 6, 6 and 3 pictures of three classes."""
+"""All that a run may do at once. Three steps an epoch, each of five pictures of three classes."""
 EVALUATE = EvaluateStage(folds=2, tta_views=1)
 EVERY_STEP = timedelta(microseconds=1)
 """A checkpoint is due as soon as a step is taken."""
