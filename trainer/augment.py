@@ -10,18 +10,7 @@ from torch.nn import functional
 
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment
-from bearloop.transforms import EDGE, SPARSEST, Drawn, draw_changes, moves, relights
-
-
-def augment(
-    pixels: Tensor, changes: Augment, *, preprocess: Preprocess, random: np.random.Generator
-) -> Tensor:
-    """Change presized pictures at random: uint8 [n, p, p, 3] -> normalised [n, 3, size, size].
-
-    All draws come from `random`, so that every device sees the same changes.
-    """
-    drawn = draw_changes(len(pixels), changes, random=random)
-    return apply_changes(pixels, drawn, changes, preprocess=preprocess)
+from bearloop.transforms import EDGE, SPARSEST, Drawn, moves, relights
 
 
 def apply_changes(

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import Augment, EvaluateStage
 from bearloop.intervals import of_mean
-from trainer.augment import augment
+from bearloop.transforms import draw_changes
+from trainer.augment import apply_changes
 from trainer.cache import EvaluationPixels, PresizedPixels
 from trainer.model import Classifier
-from trainer.parts import Parts
+from trainer.parts import Parts, Pictures
 from trainer.scratch import Room, in_memory
 
-View = Callable[[NDArray[np.int64]], Tensor]
-"""Told rows [n], answers their normalised pictures, float32 [n, 3, size, size]."""
+Shown = Callable[[NDArray[np.int64]], Pictures]
+"""Told rows, answers what makes those of a place: normalised, float32 [m, 3, size, size]."""
 Report = Callable[[int, int], None]
 """Told (pictures done, pictures in all)."""
 Rows = Sequence[int] | NDArray[np.integer]
@@ -57,7 +58,7 @@ def logits(
         model,
         indices,
         answer=model,
-        view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
+        view=shown_plain(pixels, preprocess, device=device),
         batch_size=batch_size,
         report=report,
         parts=parts,
@@ -81,7 +82,7 @@ def features(
         model,
         indices,
         answer=model.features,
-        view=lambda rows: normalised(pixels.gather(rows), preprocess, device=device),
+        view=shown_plain(pixels, preprocess, device=device),
         batch_size=batch_size,
         report=report,
         room=room,
@@ -116,7 +117,9 @@ def tta_probabilities(
             model,
             rows,
             answer=model,
-            view=_augmented(presized, changes, preprocess=preprocess, random=random, device=device),
+            view=shown_changed(
+                presized, changes, preprocess=preprocess, random=random, device=device
+            ),
             batch_size=batch_size,
             report=_shifted(report, done=view * len(rows), total=stage.tta_views * len(rows)),
             parts=parts,
@@ -161,6 +164,38 @@ def normalised(
     return scaled.permute(0, 3, 1, 2).contiguous()
 
 
+def shown_plain(pixels: EvaluationPixels, preprocess: Preprocess, *, device: torch.device) -> Shown:
+    """Show pictures as a server sees them."""
+
+    def view(rows: NDArray[np.int64]) -> Pictures:
+        own = pixels.gather(rows)
+        return lambda place: normalised(own[place], preprocess, device=device)
+
+    return view
+
+
+def shown_changed(
+    presized: PresizedPixels,
+    changes: Augment,
+    *,
+    preprocess: Preprocess,
+    random: np.random.Generator,
+    device: torch.device,
+) -> Shown:
+    """Show pictures changed at random, which is drawn for all rows that are told at once."""
+
+    def view(rows: NDArray[np.int64]) -> Pictures:
+        own, drawn = presized.gather(rows), draw_changes(len(rows), changes, random=random)
+
+        def made(place: slice) -> Tensor:
+            pixels = torch.from_numpy(own[place]).to(device)
+            return apply_changes(pixels, drawn.of(place), changes, preprocess=preprocess)
+
+        return made
+
+    return view
+
+
 def finite(answers: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the answers [n, …] to some rows; raises NonFiniteError where they are no numbers."""
     broken = ~np.isfinite(answers).all(axis=1)
@@ -186,7 +221,7 @@ def _over_batches(
     indices: Rows,
     *,
     answer: Callable[[Tensor], Tensor],
-    view: View,
+    view: Shown,
     batch_size: int,
     report: Report | None,
     room: Room = in_memory,
@@ -199,7 +234,8 @@ def _over_batches(
     with exact_arithmetic():
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            found = finite(parts.answer(answer, view(batch)).cpu().numpy(), batch)
+            told = parts.answer(answer, view(batch), count=len(batch))
+            found = finite(told.cpu().numpy(), batch)
             answers = room((len(rows), *found.shape[1:])) if answers is None else answers
             answers[start : start + len(batch)] = found
             if report is not None:
@@ -207,21 +243,6 @@ def _over_batches(
     model.train(was_training)
     assert answers is not None  # nobody asks for no pictures
     return answers
-
-
-def _augmented(
-    presized: PresizedPixels,
-    changes: Augment,
-    *,
-    preprocess: Preprocess,
-    random: np.random.Generator,
-    device: torch.device,
-) -> View:
-    def view(rows: NDArray[np.int64]) -> Tensor:
-        pixels = torch.from_numpy(presized.gather(rows)).to(device)
-        return augment(pixels, changes, preprocess=preprocess, random=random)
-
-    return view
 
 
 def _shifted(report: Report | None, *, done: int, total: int) -> Report | None:

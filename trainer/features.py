@@ -20,16 +20,21 @@ import numpy as np
 import PIL
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import trainer.augment
 from bearloop import transforms
 from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
-from trainer.augment import augment
 from trainer.cache import digest_of
 from trainer.data import held_out, taught
 from trainer.errors import InputError
-from trainer.evaluate import NonFiniteError, exact_arithmetic, finite, normalised
+from trainer.evaluate import (
+    NonFiniteError,
+    Shown,
+    exact_arithmetic,
+    finite,
+    shown_changed,
+    shown_plain,
+)
 from trainer.model import Classifier
 from trainer.order import Rows
 from trainer.parts import Parts
@@ -158,8 +163,8 @@ class _Part:
     path: Path
     """Without its suffix."""
     rows: Rows
-    seen: Callable[[Rows, int], Tensor]
-    """Told rows and the batch's number, answers normalised pictures."""
+    seen: Callable[[int], Shown]
+    """Told a batch's number, answers how its pictures are seen."""
     precision: Numbers
     at_a_time: Parts
 
@@ -192,22 +197,19 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
     return digest.hexdigest()[:32]
 
 
-def _pictures(
-    run: Run, recipe: Recipe, *, name: str, augmented: bool
-) -> Callable[[Rows, int], Tensor]:
+def _pictures(run: Run, recipe: Recipe, *, name: str, augmented: bool) -> Callable[[int], Shown]:
     """Return how the pictures of a file are seen: plain as a server sees them, or augmented."""
+    preprocess, device = recipe.preprocess, run.device
 
-    def plain(rows: Rows, _: int) -> Tensor:
-        pixels = run.evaluation.at(recipe.preprocess.size).gather(rows)
-        return normalised(pixels, recipe.preprocess, device=run.device)
+    def plain(_: int) -> Shown:
+        pixels = run.evaluation.at(preprocess.size)
+        return shown_plain(pixels, preprocess, device=device)
 
-    def changed(rows: Rows, batch: int) -> Tensor:
+    def changed(batch: int) -> Shown:
         view = int(name.removeprefix("train-"))
-        return augment(
-            torch.from_numpy(run.presized.gather(rows)).to(run.device),
-            recipe.augment,
-            preprocess=recipe.preprocess,
-            random=np.random.default_rng([run.spec.seed, view, batch]),
+        random = np.random.default_rng([run.spec.seed, view, batch])
+        return shown_changed(
+            run.presized, recipe.augment, preprocess=preprocess, random=random, device=device
         )
 
     return changed if augmented and name != "valid" else plain
@@ -224,8 +226,9 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
         for batch, start in enumerate(range(0, len(part.rows), size)):
             rows = part.rows[start : start + size]
             with exact_arithmetic(), autocast(part.precision, run.device):
-                pictures = part.seen(rows, batch)
-                answers = part.at_a_time.answer(model.features, pictures).float().cpu().numpy()
+                pictures = part.seen(batch)(rows)
+                told = part.at_a_time.answer(model.features, pictures, count=len(rows))
+                answers = told.float().cpu().numpy()
             written[start : start + len(rows)] = _finite(
                 answers, rows, part=part, recipe=run.spec.recipe
             )

@@ -167,7 +167,7 @@ def _means(run: Run, state: FitState) -> Means:
     """Return what the steps are taken with, as a checkpoint left it; the state keeps up with it."""
 
     def say(_: int, sentence: str) -> None:
-        state.halvings += 1
+        state.halvings = memory.halvings
         note(run, state, sentence)
 
     memory = Memory(state.halvings, say=say, together=run.ranks.count > 1)

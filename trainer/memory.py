@@ -5,6 +5,7 @@ only BatchNorm takes its statistics over each part.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -44,9 +45,13 @@ class Memory:
         self._say = say
         self._together = together
 
-    def parts(self, pictures: int, *, accumulate: int) -> int:
-        """Return in how many parts a process that has so many pictures of a batch takes them."""
-        return max(1, min(accumulate << self.halvings, pictures // LEAST_PART))
+    def parts(self, pictures: int, *, batch: int) -> int:
+        """Return in how many parts a process takes so many pictures of a step.
+
+        `batch` is how many of a batch are its own: so many at a time, or what halving left of them.
+        """
+        asked = math.ceil((pictures << self.halvings) / batch)
+        return max(1, min(asked, pictures // LEAST_PART))
 
     def within(
         self,
@@ -54,17 +59,17 @@ class Memory:
         take: Callable[[int], float],
         *,
         pictures: int,
-        accumulate: int,
+        batch: int,
         step: int,
     ) -> float:
         """Let `take` compute a gradient in so many parts as fit; returns what it returns.
 
-        `pictures` are the least that any process has. Raises InputError where not even the smallest
-        parts fit.
+        `pictures` are the least that any process has, of `batch` a process. Raises InputError where
+        not even the smallest parts fit.
         """
         before = _statistics(model)
         while True:
-            parts = self.parts(pictures, accumulate=accumulate)
+            parts = self.parts(pictures, batch=batch)
             try:
                 return take(parts)
             except torch.OutOfMemoryError as error:
@@ -72,7 +77,7 @@ class Memory:
             # Outside the handler, where the failed step's tensors are not held any more.
             _restore(before)
             model.zero_grad(set_to_none=True)
-            self._halve(pictures, accumulate=accumulate, step=step, said=said)
+            self._halve(pictures, batch=batch, step=step, said=said)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
@@ -92,13 +97,14 @@ class Memory:
                 "with more memory",
             ) from error
 
-    def _halve(self, pictures: int, *, accumulate: int, step: int, said: str) -> None:
+    def _halve(self, pictures: int, *, batch: int, step: int, said: str) -> None:
         log.warning("out of memory at step %d: %s", step, said)
-        parts = self.parts(pictures, accumulate=accumulate)
-        self.halvings += 1
-        more = self.parts(pictures, accumulate=accumulate)
-        if more == parts:
+        parts = self.parts(pictures, batch=batch)
+        if parts >= pictures // LEAST_PART:
             raise too_large(-(-pictures // parts), at=f"step {step}")
+        # Of a step with fewer pictures than a batch, half a batch may be as many.
+        while (more := self.parts(pictures, batch=batch)) == parts:
+            self.halvings += 1
         self._say(
             step,
             f"out of memory at step {step} with {-(-pictures // parts)} pictures at a time: each "

@@ -15,6 +15,8 @@ from trainer.memory import too_large
 from trainer.ranks import Ranks
 
 NEVER: Final = (0, 0)
+Pictures = Callable[[slice], Tensor]
+"""Makes those of a place on the device, [m, …]."""
 Say = Callable[[str], None]
 """Told a sentence for the run's events."""
 log = logging.getLogger(__name__)
@@ -33,10 +35,15 @@ class Parts:
         self.halved = NEVER
         """Pictures at a time that did not fit, and that did in their place."""
 
-    def answer(self, model: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-        """Answer pictures [n, …] by the model, [n, …]; raises InputError where not one fits."""
-        too_many, size = 0, self._size(pictures)
-        while (found := self._tried(model, pictures, size)) is None:
+    def answer(
+        self, model: Callable[[Tensor], Tensor], pictures: Pictures, *, count: int
+    ) -> Tensor:
+        """Answer `count` pictures by the model, [count, …]; raises InputError where not one fits.
+
+        They are made as many at a time as they are answered: making them takes memory, too.
+        """
+        too_many, size = 0, min(self.halved[1] or count, count)
+        while (found := self._tried(model, pictures, count=count, size=size)) is None:
             # Not in the handler of the error, where the failed pass's tensors are held.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -53,14 +60,12 @@ class Parts:
             "at a time from here on"
         )
 
-    def _size(self, pictures: Tensor) -> int:
-        return min(self.halved[1] or len(pictures), len(pictures))
-
     def _tried(
-        self, model: Callable[[Tensor], Tensor], pictures: Tensor, size: int
+        self, model: Callable[[Tensor], Tensor], pictures: Pictures, *, count: int, size: int
     ) -> Tensor | None:
+        places = [slice(start, min(start + size, count)) for start in range(0, count, size)]
         try:
-            return torch.cat([model(part) for part in torch.split(pictures, size)])
+            return torch.cat([model(pictures(place)) for place in places])
         except torch.OutOfMemoryError as error:
             if size == 1:
                 raise too_large(1, at=self._what) from error

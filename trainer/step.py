@@ -77,6 +77,10 @@ class Share(NamedTuple):
         """Pictures of the process that has fewest: all take equally many parts."""
         return self.of // self.ranks.count
 
+    def of_a_batch(self, recipe: Recipe) -> int:
+        """Return how many pictures of a batch one process takes, at most."""
+        return math.ceil(recipe.batch_size / self.ranks.count)
+
 
 class Means(NamedTuple):
     """What a run's steps are taken with, from the first to the last."""
@@ -196,7 +200,7 @@ def train_step(
         return _gradient(model, views, target, share=share, means=means, parts=parts)
 
     value = means.memory.within(
-        model, gradient, pictures=share.least, accumulate=recipe.accumulate, step=step
+        model, gradient, pictures=share.least, batch=share.of_a_batch(recipe), step=step
     )
     value = share.ranks.mean_loss(value, own=share.own, of=share.of)
     if not math.isfinite(value):

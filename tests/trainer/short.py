@@ -45,6 +45,23 @@ class Room(TorchDispatchMode):
         return made
 
 
+class Crowded(TorchDispatchMode):
+    """A device that has no room for so many pictures, float [n, 3, side, side], once made."""
+
+    def __init__(self, *, holds: int) -> None:
+        super().__init__()
+        self.holds = holds
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.ndim == 4 and made.is_floating_point():
+            count, channels, side, _ = made.shape
+            # A first layer's weights are as many, and smaller.
+            if channels == 3 and side > 16 and count > self.holds:
+                raise torch.OutOfMemoryError(FULL)
+        return made
+
+
 class Holding:
     """A model on a device that holds so many pictures; answers twice what it sees."""
 

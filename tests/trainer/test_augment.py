@@ -10,8 +10,8 @@ from torch import Tensor
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, Augment
 from bearloop.preprocess import normalise
-from bearloop.transforms import warp_matrices
-from trainer.augment import augment, sample
+from bearloop.transforms import draw_changes, warp_matrices
+from trainer.augment import apply_changes, sample
 
 PLAIN = Preprocess(size=16, mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
 """Output in the units of the input, so that a golden picture can be compared as it is."""
@@ -25,9 +25,8 @@ def noise(count: int, side: int) -> Tensor:
 def changed(
     pixels: Tensor, changes: Augment, *, seed: int = 1, preprocess: Preprocess = PLAIN
 ) -> Tensor:
-    random = np.random.default_rng(seed)
-    out = augment(pixels, changes, preprocess=preprocess, random=random)
-    return out.permute(0, 2, 3, 1)
+    drawn = draw_changes(len(pixels), changes, random=np.random.default_rng(seed))
+    return apply_changes(pixels, drawn, changes, preprocess=preprocess).permute(0, 2, 3, 1)
 
 
 def only(**changes: object) -> Augment:
@@ -41,8 +40,7 @@ def test_no_change_at_equal_sizes_is_the_identity() -> None:
 
 def test_output_is_normalised_like_the_servers_input() -> None:
     pixels, spec = noise(2, 16), Preprocess(size=16)
-    random = np.random.default_rng(1)
-    ours = augment(pixels, NO_AUGMENT, preprocess=spec, random=random)
+    ours = changed(pixels, NO_AUGMENT, preprocess=spec).permute(0, 3, 1, 2)
     np.testing.assert_allclose(ours.numpy(), normalise(pixels.numpy(), spec), atol=1e-5)
 
 

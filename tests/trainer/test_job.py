@@ -257,8 +257,8 @@ def test_models_that_judge_labels_know_how_little_memory_there_is(job: Job) -> N
     version(job, recipe=recipe(CacheStage(presize=32), whole(1), EVALUATE))
     with short_for_all(holds=4, training=True) as tried:
         assert main([]) == ExitCode.done
-    # The run finds it out at its first batch of eight, and no model after it does again.
-    assert tried[:3] == [8, 4, 4]
+    # The run finds it out at its first batch of six, and no model after it does again.
+    assert tried[:3] == [6, 3, 3]
     assert max(tried[1:]) == 4
     assert sum(tried) > 2 * 12, "no model judged labels"
     notes = Curves.model_validate_json(job.store.get(job.output_of_run().curves_key)).notes

@@ -67,8 +67,8 @@ def gradients(model: nn.Module, wanted: Recipe, **changes: Any) -> list[torch.Te
 class TestAccumulation:
     def test_a_step_is_that_of_the_batch_so_many_times_as_large(self) -> None:
         large = gradients(Plain(), LARGE)
-        for n in (2, 3, 4):
-            parts = gradients(Plain(), LARGE.model_copy(update={"accumulate": n}))
+        for size in (5, 3, 2):
+            parts = gradients(Plain(), LARGE.model_copy(update={"batch_size": size}))
             torch.testing.assert_close(parts, large, rtol=1e-4, atol=1e-7)
 
     def test_an_epoch_of_them_is_that_of_large_batches(self, tmp_path: Path) -> None:
@@ -88,10 +88,10 @@ class TestShortage:
         model = model_of(run)
         short = Short(model, holds=4)
         state = fit(run, model, None)
-        # The first batch of eight fails once, from then on all are halved.
-        assert short.tried == [8, 4, 4, 2, 2]
+        # The first batch of six fails once, from then on all are halved.
+        assert short.tried == [6, 3, 3, 3, 3]
         (note,) = state.notes
-        assert "out of memory at step 1 with 8 pictures" in note
+        assert "out of memory at step 1 with 6 pictures" in note
         assert "2 parts" in note
         progress = run.mailbox.store.get(progress_key("job-1", "first"))
         assert Progress.model_validate_json(progress).message == note
@@ -110,7 +110,7 @@ class TestShortage:
     @pytest.mark.parametrize("asked", [1, 3])
     def test_the_pictures_of_a_step_are_made_a_part_at_a_time(self, asked: int) -> None:
         expected = gradients(Plain(), LARGE)
-        accumulated = LARGE.model_copy(update={"accumulate": asked})
+        accumulated = LARGE.model_copy(update={"batch_size": 9 // asked, "accumulate": asked})
         memory = Memory()
         # Three presized pictures of 40 x 40 in fp32, where a step has nine.
         with Room(3 * 40 * 40 * 3 * 4):
@@ -137,7 +137,7 @@ class TestShortage:
         run.checkpoints.save(model, None, FitState(halvings=1, notes=["halved before"]))
         short = Short(model, holds=4)
         state = fit(run, model, run.checkpoints.newest())
-        assert max(short.tried) == 4
+        assert max(short.tried) == 3
         assert (state.halvings, state.notes) == (1, ["halved before"])
         progress = run.mailbox.store.get(progress_key("job-1", "first"))
         assert Progress.model_validate_json(progress).message == "halved before"
@@ -148,7 +148,7 @@ class TestShortage:
 
         memory = Memory()
         with pytest.raises(InputError, match="not even 2 pictures") as refused:
-            memory.within(Plain(), never, pictures=8, accumulate=1, step=3)
+            memory.within(Plain(), never, pictures=8, batch=8, step=3)
         assert refused.value.problem.code == "out_of_memory"
         assert "smaller pictures" in (refused.value.problem.way_out or "")
 
@@ -185,15 +185,35 @@ class TestShortage:
 
         memory = Memory(0, say=say, together=run.ranks.count > 1)
         with pytest.raises(HalvedTogetherError):
-            memory.within(model, too_much, pictures=8, accumulate=1, step=3)
+            memory.within(model, too_much, pictures=8, batch=8, step=3)
         assert state.halvings == memory.halvings == 1
         assert said[0].startswith("3: out of memory at step 3")
 
     def test_shares_that_differ_by_one_are_taken_in_equally_many_parts(self) -> None:
         shares = [Share(Ranks(torch.device("cpu"), n, 2), own, 7) for n, own in ((0, 4), (1, 3))]
-        assert [Memory(1).parts(share.least, accumulate=2) for share in shares] == [1, 1]
-        assert Memory(2).parts(9, accumulate=1) == 4
-        assert Memory().parts(9, accumulate=1) == 1
+        of_both = [share.of_a_batch(LARGE.model_copy(update={"batch_size": 7})) for share in shares]
+        assert of_both == [4, 4]
+        assert [Memory(1).parts(share.least, batch=4) for share in shares] == [1, 1]
+        assert Memory(2).parts(9, batch=9) == 4
+        assert Memory().parts(9, batch=9) == 1
+
+    def test_a_step_of_fewer_pictures_is_cut_into_fewer_parts(self) -> None:
+        assert [Memory().parts(count, batch=32) for count in (128, 100, 32, 5)] == [4, 4, 1, 1]
+        assert [Memory(1).parts(count, batch=32) for count in (64, 17, 16)] == [4, 2, 1]
+
+    def test_half_a_batch_is_less_than_the_step_that_did_not_fit(self) -> None:
+        tried: list[int] = []
+
+        def take(parts: int) -> float:
+            tried.append(parts)
+            if parts == 1:
+                raise torch.OutOfMemoryError
+            return 0.5
+
+        said: list[str] = []
+        memory = Memory(say=lambda _, sentence: said.append(sentence))
+        assert memory.within(Plain(), take, pictures=6, batch=16, step=3) == 0.5
+        assert (tried, memory.halvings, len(said)) == ([1, 2], 2, 1)
 
 
 class TestPrecision:

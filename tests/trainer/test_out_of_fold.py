@@ -177,12 +177,14 @@ def test_judges_halve_their_batches_once_for_all_of_them(tmp_path: Path) -> None
     run = open_run(FolderStore(tmp_path), spec, folder=tmp_path / "cache")
     model = new_model(run.spec, CPU, weights=None)
     said: list[str] = []
-    with short_for_all(holds=2, training=True) as tried:
+    with short_for_all(holds=3, training=True) as tried:
         predict(run, model, weights=None, halvings=1, say=said.append)
-    assert tried[:3] == [4, 2, 2]
-    assert max(tried[1:]) == 2
+    # Half a batch is four pictures: no model tries so many again after the first that did.
+    assert [count for count in tried if count > 3] == [4]
+    assert tried[-1] <= 3
     (sentence,) = said
-    assert sentence.startswith("while labels were judged: out of memory at step 1 with 4 pictures")
+    assert sentence.startswith("while labels were judged: out of memory at step ")
+    assert "with 4 pictures" in sentence
 
 
 def test_test_images_may_be_judged_by_the_run_which_never_learned_from_them() -> None:

@@ -2,16 +2,23 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 
 from bearloop.contract import environment
 from bearloop.contract.jobs import Progress, progress_key
-from bearloop.contract.recipes import CacheStage, EvaluateStage, FeaturesStage, Recipe
+from bearloop.contract.recipes import (
+    SIDE_ON,
+    CacheStage,
+    EvaluateStage,
+    FeaturesStage,
+    Recipe,
+)
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
-from tests.trainer.short import Holding, short_for_all
+from tests.trainer.short import Crowded, Holding, short_for_all
 from tests.trainer.team import trained
 from tests.trainer.versions import pictures, put_version, recipe, resnet, whole
 from trainer.checkpoint import FitState
@@ -34,8 +41,9 @@ class TestParts:
     def test_what_was_halved_stays_so_and_is_said_once(self) -> None:
         said: list[str] = []
         parts, model, seen = Parts("evaluation", said.append), Holding(3), torch.arange(10.0)
-        for batch in (seen, seen, seen[:2]):
-            assert torch.equal(parts.answer(model, batch), batch * 2)
+        for count in (10, 10, 2):
+            found = parts.answer(model, seen.__getitem__, count=count)
+            assert torch.equal(found, seen[:count] * 2)
         assert model.tried == [10, 5, 3, 3, 3, 1, 3, 3, 3, 1, 2]
         (sentence,) = said
         assert sentence.startswith("out of memory in evaluation with 10 pictures at a time")
@@ -44,14 +52,14 @@ class TestParts:
     def test_what_fits_is_answered_whole_and_nothing_is_said(self) -> None:
         said: list[str] = []
         parts, model = Parts("evaluation", said.append), Holding(10)
-        parts.answer(model, torch.zeros(10))
+        parts.answer(model, torch.zeros(10).__getitem__, count=10)
         assert (model.tried, said) == ([10], [])
 
     def test_memory_that_gets_less_is_said_again(self) -> None:
         said: list[str] = []
         parts = Parts("evaluation", said.append)
         for holds in (4, 2):
-            parts.answer(Holding(holds), torch.zeros(8))
+            parts.answer(Holding(holds), torch.zeros(8).__getitem__, count=8)
         assert [sentence.split()[6] for sentence in said] == ["8", "4"]
 
     def test_a_model_that_cannot_answer_one_picture_is_too_large(self) -> None:
@@ -60,7 +68,7 @@ class TestParts:
         with pytest.raises(
             InputError, match=r"not even one picture fits .*\(validation\)"
         ) as caught:
-            parts.answer(Holding(0), torch.zeros(4))
+            parts.answer(Holding(0), torch.zeros(4).__getitem__, count=4)
         assert caught.value.problem.code == "out_of_memory"
         assert said == []
 
@@ -118,6 +126,33 @@ class TestRuns:
         # One picture tells how many features a new model has.
         assert tried == [8, 4, 4, 4, 3, 1, 4, 4, 4, 3]
         assert len(said) == 1
+
+    def test_pictures_are_made_as_many_at_a_time_as_fit(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        large, head = CacheStage(presize=40), whole(1, name="head", frozen_to=-1)
+        stages = (large, FeaturesStage(views=2), head, EvaluateStage(folds=2, tta_views=2))
+        wanted = resnet(*stages, augment=SIDE_ON, precision="fp32")
+        found = []
+        for holds in (100, 3):
+            monkeypatch.setenv(environment.CACHE, str(tmp_path / str(holds)))
+            run = small_run(tmp_path / str(holds), wanted)
+            model, weights = model_of(run), torchvision.models.resnet18().state_dict()
+            said: list[str] = []
+            with Crowded(holds=holds):
+                state = fit(run, model, None)
+                predictions = predict(run, model, weights=weights, say=said.append)
+            found.append((state, predictions, said))
+        (roomy, expected, nothing), (state, predictions, said) = found
+        assert nothing == roomy.notes == []
+        assert [note.split(" with")[0] for note in state.notes] == [
+            "out of memory in the body's pass"
+        ]
+        assert len(said) == 1
+        assert "in evaluation with 8 pictures at a time: computed in 2" in said[0]
+        losses = [point.loss for point in roomy.steps]
+        assert [point.loss for point in state.steps] == pytest.approx(losses, rel=1e-3)
+        np.testing.assert_allclose(predictions.tta, expected.tta, atol=1e-3)
 
     @pytest.mark.long
     def test_of_several_processes_the_first_says_what_only_another_ran_out_of_memory_in(

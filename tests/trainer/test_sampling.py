@@ -8,8 +8,9 @@ from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import NO_AUGMENT, SIDE_ON, TOP_DOWN, Augment
 from bearloop.preprocess import read_picture, to_pixels
 from bearloop.sampling import change_pictures
+from bearloop.transforms import draw_changes
 from tests.house.source import ROOT
-from trainer.augment import augment
+from trainer.augment import apply_changes
 
 BEARS = ROOT.parent / "shared" / "data" / "bears"
 PLAIN = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
@@ -43,11 +44,11 @@ def photographs(side: int) -> list[np.ndarray]:
 def test_both_ways_make_the_same_picture_of_a_photograph(changes: Augment, presize: int) -> None:
     pixels, seed = photographs(presize), 5
     mean, std = PLAIN
-    theirs = augment(
+    theirs = apply_changes(
         torch.from_numpy(np.stack(pixels)),
+        draw_changes(len(pixels), changes, random=np.random.default_rng(seed)),
         changes,
         preprocess=Preprocess(size=64, mean=mean, std=std),
-        random=np.random.default_rng(seed),
     )
     ours = np.stack(list(change_pictures(pixels, changes, count=6, size=64, seed=seed)))
     apart = np.abs(ours - theirs.permute(0, 2, 3, 1).numpy())
