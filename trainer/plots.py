@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ MOST_CELLS: Final = 40
 SMOOTHING: Final = 0.98
 """Of the running mean of the training loss, as in the lesson's recorder; less for short runs, which
 it would lag behind."""
+AS_WRITTEN: Final[Mapping[str, Any]] = {"parse_math": False}
+"""How a class's name is put into a plot: its dollars are no formula's."""
 LETTERS: Final = 70
 """Small ones that fit side by side above one of two plots."""
 
@@ -140,8 +142,10 @@ def draw_confusion(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> 
     axes.set(title="Confusion, valid images", xlabel="predicted", ylabel="label")
     axes.spines[:].set_visible(False)
     short = [name if len(name) <= 22 else f"{name[:21]}…" for name in names]
-    axes.set_xticks(range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), short)
+    axes.set_xticks(
+        range(len(names)), short, rotation=45, ha="right", rotation_mode="anchor", **AS_WRITTEN
+    )
+    axes.set_yticks(range(len(names)), short, **AS_WRITTEN)
     if len(names) > MOST_CELLS:
         axes.tick_params(labelsize=4)
     else:
@@ -167,7 +171,7 @@ def draw_top_losses(
         place.set_axis_off()
     for place, (row, picture) in zip(axes, shown, strict=False):
         place.imshow(picture, interpolation="nearest")
-        place.set_title(_caption(row, names), fontsize=9)
+        place.set_title(_caption(row, names), fontsize=9, **AS_WRITTEN)
     return _png(figure)
 
 

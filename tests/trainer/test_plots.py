@@ -190,6 +190,15 @@ def test_a_confusion_matrix_of_any_size_is_drawn(classes: int) -> None:
     assert max(image.size) < 2000
 
 
+@pytest.mark.parametrize("name", ["$10_$20", "a$_$", r"$\foo$", "$5-$10", "50 % & _more_ {x}"])
+def test_a_class_s_name_is_drawn_as_it_is_written(name: str) -> None:
+    image = opened(draw_confusion([[1, 0], [0, 1]], [name, "b"]))
+    without = opened(draw_confusion([[1, 0], [0, 1]], [name.replace("$", ""), "b"]))
+    assert ("$" in name) == (image.tobytes() != without.tobytes())
+    classes = [CLASSES[0].model_copy(update={"name": name}), *CLASSES[1:]]
+    opened(draw_top_losses([row(0, label=0)], [picture(0)], classes))
+
+
 @pytest.mark.parametrize("count", [0, 2, 12])
 def test_up_to_nine_top_losses_are_drawn(count: int) -> None:
     rows = [row(n, label=None if n == 1 else 10) for n in range(count)]
