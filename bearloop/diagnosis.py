@@ -71,7 +71,7 @@ class _Course(NamedTuple):
     @property
     def fell(self) -> float:
         """Share of its start that the training loss lost."""
-        return 1 - self.ended / self.began
+        return _fall(self.began, self.ended)
 
     @property
     def rate(self) -> float:
@@ -199,9 +199,9 @@ def _too_many(course: _Course, error: Metric) -> Finding | None:
 
 def _loss_rose(best: MeasuredEpoch, last: MeasuredEpoch, error: Metric) -> bool:
     # As long as the error falls, a model that is surer of its mistakes is still the better one.
-    risen = last.valid_loss / best.valid_loss - 1
     fell = best.error_rate - last.error_rate
-    return (risen > RISEN and fell <= 0) or (risen > SOARED and fell <= _chance(last, error))
+    risen, soared = (last.valid_loss > (1 + share) * best.valid_loss for share in (RISEN, SOARED))
+    return (risen and fell <= 0) or (soared and fell <= _chance(last, error))
 
 
 def _error_rose(best: MeasuredEpoch, last: MeasuredEpoch, error: Metric) -> bool:
@@ -217,9 +217,11 @@ def _chance(last: MeasuredEpoch, error: Metric) -> float:
 def _too_few(course: _Course) -> Finding | None:
     """A valid loss that was still falling, and below the training loss or far from done."""
     last, epochs = course.last, course.epochs
+    if _waited_for_more(course.curves, last.stage):
+        return None
     if last.train_loss <= last.valid_loss < FAR_FROM_DONE * course.guessing:
         return None
-    falls = [1 - after.valid_loss / before.valid_loss for before, after in pairwise(epochs)][-2:]
+    falls = [_fall(before.valid_loss, after.valid_loss) for before, after in pairwise(epochs)][-2:]
     if any(fall < STILL_FALLING for fall in falls):
         return None
     if len(epochs) > 1 and last.error_rate >= epochs[-2].error_rate:
@@ -234,6 +236,17 @@ def _too_few(course: _Course) -> Finding | None:
         "raise the rate",
         epochs=more,
     )
+
+
+def _waited_for_more(curves: Curves, stage: str) -> bool:
+    """Tell whether a stage that stops early trained on behind the weights that it kept."""
+    trained = [point.epoch for point in curves.epochs if point.stage == stage]
+    return max(trained) > curves.kept.get(stage, max(trained))
+
+
+def _fall(before: float, after: float) -> float:
+    """Return the share that a loss lost; from nothing it cannot fall."""
+    return 1 - after / before if before else 0.0
 
 
 def _other_rate(course: _Course, words: str, *, times: float) -> str:

@@ -206,6 +206,24 @@ def test_a_curve_that_still_falls_needs_more_epochs() -> None:
     assert (finding.code, finding.epochs) == ("too_few_epochs", 6)
 
 
+def test_a_stage_that_waited_for_more_in_vain_needs_no_more_epochs() -> None:
+    losses = [(1.1, 0.9, 0.5), (0.85, 0.7, 0.4), (0.7, 0.5, 0.3)]
+    waited = [(0.6, 0.56, 0.32), (0.5, 0.58, 0.33), (0.45, 0.6, 0.33)]
+    ended_early = curves(losses + waited).model_copy(update={"kept": {"whole": 3}})
+    assert not found_in(ended_early)
+    still_better = curves(losses).model_copy(update={"kept": {"whole": 3}})
+    assert codes(found_in(still_better)) == ["too_few_epochs"]
+
+
+@pytest.mark.parametrize("valid", [(0.1, 0, 0), (0, 0), (0, 0, 0, 0, 0.1), (0, 0, 0, 0, 0)])
+@pytest.mark.parametrize("train", [0.3, 0.0])
+def test_a_loss_of_nothing_at_all_is_looked_at_too(valid: list[float], train: float) -> None:
+    epochs = [(train / number, loss, 0.0) for number, loss in enumerate(valid, 1)]
+    # A model that was perfect and is not any more was trained for too long.
+    rose = train > 0 and valid[-1] > valid[0]
+    assert codes(found_in(curves(epochs))) == ["too_many_epochs"] * rose
+
+
 def test_the_rate_that_an_lr_find_suggests_is_the_way_out() -> None:
     (high,) = found_in(curves(TOO_HIGH, lr=0.5, found=2e-3))
     assert "0.002" in high.way_out
