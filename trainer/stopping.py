@@ -1,29 +1,30 @@
 """Early stopping: which epoch of a stage was best, and whether waiting for a better one is over.
 
 Both are read off the epochs so far, so that a resumed run decides what the uninterrupted one would.
+Where the rate restarts only ends of cycles count: behind a restart a stage gets worse first.
 """
 
 from collections.abc import Sequence
 
-from bearloop.contract.recipes import FitStage
+from bearloop.contract.recipes import CosineRestarts, FitStage
 from bearloop.contract.runs import Curves, EpochPoint
 
 
 def best_epoch(epochs: Sequence[EpochPoint], stage: FitStage) -> EpochPoint | None:
     """Return the stage's epoch with the lowest metric, of equal ones the first.
 
-    None where the stage does not stop early, or has no epoch yet.
+    None where the stage does not stop early, or has no epoch yet that counts.
     """
-    stopping, own = stage.early_stopping, _of(epochs, stage)
-    if stopping is None or not own:
+    counted = _counted(epochs, stage)
+    if stage.early_stopping is None or not counted:
         return None
-    return min(own, key=lambda point: _metric(point, stage))
+    return min(counted, key=lambda point: _metric(point, stage))
 
 
 def is_over(epochs: Sequence[EpochPoint], stage: FitStage) -> bool:
     """Tell whether so many epochs as the stage's patience brought nothing better."""
     best, stopping = best_epoch(epochs, stage), stage.early_stopping
-    if best is None or stopping is None:
+    if best is None or stopping is None or epochs[-1] not in _counted(epochs, stage):
         return False
     return epochs[-1].epoch - best.epoch >= stopping.patience
 
@@ -54,6 +55,13 @@ def as_kept(stage: FitStage, curves: Curves) -> FitStage:
 
 def _of(epochs: Sequence[EpochPoint], stage: FitStage) -> list[EpochPoint]:
     return [point for point in epochs if point.stage == stage.name]
+
+
+def _counted(epochs: Sequence[EpochPoint], stage: FitStage) -> list[EpochPoint]:
+    own = _of(epochs, stage)
+    if not isinstance(stage.schedule, CosineRestarts):
+        return own
+    return [own[end - 1] for end in stage.schedule.ends(len(own))]
 
 
 def _metric(point: EpochPoint, stage: FitStage) -> float:

@@ -298,6 +298,12 @@ class FitStage(Record):
                 "train without it and take the number of epochs that the run's diagnosis proposes, "
                 "or give the schedule flat or cosine-restarts",
             )
+        if isinstance(self.schedule, CosineRestarts) and self.schedule.cycle_len == self.epochs:
+            yield Clash(
+                "early_stopping",
+                "of a stage that is one cycle only the end counts, and must not be cut off",
+                "give more cycles (a smaller cycle_len), or train without it",
+            )
         if self.snapshots:
             yield Clash(
                 "early_stopping",

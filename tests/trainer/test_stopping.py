@@ -14,7 +14,7 @@ from bearloop.contract.recipes import (
     OneCycle,
     Recipe,
 )
-from bearloop.contract.runs import EpochPoint
+from bearloop.contract.runs import Curves, EpochPoint
 from bearloop.store import FolderStore
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.versions import pictures, put_version, recipe, whole
@@ -77,6 +77,28 @@ class TestWhen:
             stage = whole(9, early_stopping=stopping)
             assert is_over(found, stage) is over
             assert metric.replace("_", " ") in why(found, stage)
+
+    def test_where_the_rate_restarts_the_ends_of_its_cycles_count(self) -> None:
+        cycles = CosineRestarts(cycle_len=2, cycle_mult=2)
+        stage = whole(14, schedule=cycles, early_stopping=PATIENT)
+        # The lowest of the first cycle is not its end, and the restart is no reason to stop.
+        losses = [1.0, 2.0, 4, 4, 4, 1.5, 3, 3, 3, 3, 3, 3, 3, 1.8]
+        assert best_epoch(epochs(*losses[:1]), stage) is None
+        assert not any(is_over(epochs(*losses[:count]), stage) for count in range(14))
+        best = best_epoch(epochs(*losses), stage)
+        assert best is not None
+        assert best.epoch == 6
+        worse = epochs(*losses[:5], 2.5)
+        assert is_over(worse, stage)
+        assert as_kept(
+            stage, Curves(epochs=tuple(worse), steps=(), kept={"whole": 2})
+        ).epochs == 2  # fmt: skip
+
+    def test_with_a_single_cycle_it_is_refused(self) -> None:
+        cycle = CosineRestarts(cycle_len=3)
+        with pytest.raises(ValidationError, match="smaller cycle_len"):
+            FitStage(name="a", epochs=3, lr=1e-3, schedule=cycle, early_stopping=PATIENT)
+        FitStage(name="a", epochs=6, lr=1e-3, schedule=cycle, early_stopping=PATIENT)
 
     def test_epochs_of_the_stage_before_do_not_count(self) -> None:
         assert not is_over(epochs(1, 2, 3, stage="before"), whole(9, early_stopping=PATIENT))
