@@ -21,7 +21,7 @@ from bearloop.cli.output import (
     shown,
 )
 from bearloop.cli.pictures import augment_of
-from bearloop.client import Client
+from bearloop.client import Client, JobFailedError
 from bearloop.client.views import DiagnosisView, FiguresView, ReportView, RunView
 
 
@@ -96,11 +96,12 @@ def train(
     given = {name: value for name, value in changes.items() if value is not None}
     given |= fields_of(more or ())
     started = client.runs.start(dataset, version, recipe=recipe, seed=seed, seeds=seeds, **given)
-    ended = [_ended(client, run) for run in started] if wait else started
-    if as_json:
+    ended, failed = _all_ended(client, started) if wait else (started, [])
+    if ended and as_json:
         print_json(ended)
-        return
-    _tell(client, ended, waited=wait)
+    elif ended:
+        _tell(client, ended, waited=wait)
+    _end_with(failed)
 
 
 def runs(
@@ -187,6 +188,22 @@ def _tell(client: Client, runs: list[RunView], *, waited: bool) -> None:
         _print_errors(runs)
         print_doubts(client, runs)
     hint(f"bearloop report {first}, or bearloop review open {first}")
+
+
+def _all_ended(client: Client, started: list[RunView]) -> tuple[list[RunView], list[str]]:
+    """Wait for all runs; return those that are done, and why the others are not."""
+    done, failed = [], []
+    for run in started:
+        try:
+            done.append(_ended(client, run))
+        except JobFailedError as error:
+            failed.append(str(error))
+    return done, failed
+
+
+def _end_with(failed: list[str]) -> None:
+    if failed:
+        raise JobFailedError("; ".join(failed))
 
 
 def _ended(client: Client, run: RunView) -> RunView:

@@ -6,20 +6,24 @@ import socket
 import stat
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from typer.main import get_command
 
 from api.database import Database
-from api.tables import Project
+from api.jobs.states import JobState
+from api.tables import Job, Project, Run
 from bearloop.cli.login import find_login
 from bearloop.cli.main import app as commands
 from bearloop.cli.sources import SourceError, dataset_name, files_in, read_lists, zip_folder
 from bearloop.contract.runs import RunSpec
 from bearloop.store import FolderStore
-from tests.api.evaluation.trained import add_run, bears, train
+from tests.api.evaluation.trained import add_run, bears, end_run, train
 from tests.bearloop.cli.conftest import Cli
+from tests.fixtures.cluster import until
 
 
 def test_every_command_speaks_to_programs_and_explains_itself() -> None:
@@ -131,6 +135,39 @@ def test_a_report_says_what_went_wrong_and_which_rates_are_suggested(
     assert "train the stage 'head' for 3 epochs" in report.err
     assert "lr-find before head" in report.out
     assert "taken for auto" in report.out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_of_several_seeds_the_others_are_told_where_one_fails(
+    logged_in: Cli, database: Database, store: FolderStore, project: Project, as_json: bool
+) -> None:
+    trained = train(database, store, project, bears(12))
+    logged_in("freeze", "bears")
+
+    def end_them() -> None:
+        until(lambda: len(_queued(database)) == 2)
+        first, second = _queued(database)
+        with database.transaction() as session:
+            session.get_one(Job, first.job_id).state = JobState.cancelled
+        end_run(database, store, trained, number=second.number)
+
+    with ThreadPoolExecutor(1) as beside:
+        ending = beside.submit(end_them)
+        asked = ("train", "bears", "--weights", "none", "--seeds", 2, *["--json"] * as_json)
+        told = logged_in(*asked, code=1)
+        ending.result()
+    assert "run 2: " in told.error
+    if as_json:
+        assert [run["number"] for run in told.json] == [3]
+    else:
+        assert "run 3, seed 43: " in told.err
+        assert "error" in told.out
+
+
+def _queued(database: Database) -> list[Run]:
+    with database.transaction() as session:
+        waiting = select(Run).join(Job, Job.id == Run.job_id).where(Job.state == JobState.queued)
+        return list(session.scalars(waiting.order_by(Run.number)))
 
 
 def test_how_sure_a_figure_is_is_said(
