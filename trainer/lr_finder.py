@@ -181,7 +181,7 @@ def _leave_if_asked(run: Run) -> None:
 
 
 def _batches(run: Run, recipe: Recipe, labels: Rows) -> Iterator[Rows]:
-    """Yield the batches that training would see, epoch after epoch."""
+    """Yield the batches that a run would see which begins here, epoch after epoch."""
     for epoch in count():
         order = epoch_order(labels, seed=run.spec.seed, epoch=epoch, oversample=recipe.oversample)
         yield from batches(order, recipe.step_size, least=run.ranks.least_batch)

@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from bearloop.contract.preprocess import Preprocess
-from bearloop.contract.recipes import SIDE_ON, CacheStage, FitStage, OneCycle, Recipe
+from bearloop.contract.recipes import (
+    SIDE_ON,
+    CacheStage,
+    CosineRestarts,
+    FitStage,
+    OneCycle,
+    Recipe,
+)
 from bearloop.contract.runs import Curves, StepPoint, measured_epochs
 from bearloop.curves_file import CURVES_FILE
 from bearloop.store import FolderStore
@@ -25,6 +32,7 @@ from trainer.optimiser import new_optimiser, set_rates
 from trainer.order import batches, epoch_order
 from trainer.ranks import alone
 from trainer.run import Run
+from trainer.schedule import rate_at
 
 STAGED = recipe(
     CacheStage(presize=40),
@@ -183,6 +191,27 @@ def test_frozen_groups_keep_every_bit_through_a_stage(tmp_path: Path) -> None:
     }
     assert changed
     assert all(key.startswith("head.") for key in changed)
+
+
+@pytest.mark.parametrize("looks", [None, 5])
+def test_every_step_has_its_place_in_its_stage_s_schedule(
+    tmp_path: Path, looks: int | None
+) -> None:
+    falling, restarting = OneCycle(pct_start=0.4), CosineRestarts(cycle_mult=2)
+    stages = (whole(2, schedule=falling), whole(3, name="again", lr=0.02, schedule=restarting))
+    wanted = recipe(CacheStage(presize=32), *stages, batch_size=5, oversample=True)
+    run = small_run(tmp_path, wanted)
+    if looks is not None:
+        with pytest.raises(InterruptedRunError):
+            fitted(small_run(tmp_path, wanted, interruption=LeavesAfter(looks)))
+    _, state = fitted(run)
+    # Three steps an epoch.
+    expected = [
+        rate_at(step, 3 * stage.epochs, schedule=stage.schedule, lr=stage.rate, epochs=stage.epochs)
+        for stage in stages
+        for step in range(3 * stage.epochs)
+    ]
+    assert [(point.lr, point.momentum) for point in state.steps] == expected
 
 
 def test_each_layer_group_has_its_own_rate(tmp_path: Path) -> None:
