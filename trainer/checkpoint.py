@@ -161,7 +161,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove them all, and the snapshots below them: the run is done."""
+        """Remove them all, with snapshots and kept answers below them: the run is done."""
         for info in self._store.list(self._prefix):
             self._store.delete(info.key)
 

@@ -27,6 +27,11 @@ class Part(NamedTuple):
     taught: Rows
     judged: Rows
 
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learnt from outside: not where all labels, or all but one, are in."""
+        return len(self.taught) > 1
+
 
 def parts(items: Sequence[Item], folds: int) -> list[Part]:
     """Divide the images among `folds` models, and one more for the test split.
@@ -44,6 +49,16 @@ def parts(items: Sequence[Item], folds: int) -> list[Part]:
     ]
     found.append(Part(np.flatnonzero(teaches), np.flatnonzero(is_test)))
     return [part for part in found if len(part.judged)]
+
+
+def dealt(
+    items: Sequence[Item], *, folds: int, tests: bool = True, turns: tuple[int, int] = (0, 1)
+) -> list[Part]:
+    """Return the parts for which `out_of_fold` asks a judge of one of the processes.
+
+    `tests`: whether a model judges the test images too.
+    """
+    return [part for part in _dealt(items, folds, tests=tests, turns=turns) if part.teaches]
 
 
 def out_of_fold(
@@ -64,22 +79,25 @@ def out_of_fold(
     judges is NaN here.
     """
     judged = np.full((len(items), classes), np.nan, dtype=np.float32)
-    todo = parts(items, folds)
     if own is not None:
         is_test = np.array([item.split == "test" for item in items])
         judged[is_test] = own[is_test]
-        todo = [part for part in todo if not is_test[part.judged].any()]
-    number, count = turns
-    todo = todo[number::count]
+    todo = _dealt(items, folds, tests=own is None, turns=turns)
     for done, part in enumerate(todo, start=1):
-        if len(part.taught) > 1:
+        if part.teaches:
             judged[part.judged] = judge(part.taught, part.judged)
         else:
-            # All labels lie in one fold, or all but one: nothing is learnt about it from outside.
             judged[part.judged] = 1 / classes
         if report is not None:
             report(done, len(todo))
     return judged
+
+
+def _dealt(items: Sequence[Item], folds: int, *, tests: bool, turns: tuple[int, int]) -> list[Part]:
+    is_test = np.array([item.split == "test" for item in items])
+    number, count = turns
+    todo = [part for part in parts(items, folds) if tests or not is_test[part.judged].any()]
+    return todo[number::count]
 
 
 def _check_groups(items: Sequence[Item]) -> None:

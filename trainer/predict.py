@@ -1,9 +1,8 @@
 """What the report is made of: every image predicted, plain, augmented, and out of fold."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from trainer.errors import InputError
 from trainer.evaluate import NonFiniteError, features, logits, softmax, tta_probabilities
 from trainer.fit import fit_rows, fit_stages
 from trainer.heads import head_judge
-from trainer.memory import Memory
+from trainer.kept_answers import KeptAnswers
 from trainer.model import Classifier, build_classifier
 from trainer.order import step_seed
-from trainer.out_of_fold import Judge, out_of_fold
+from trainer.out_of_fold import Judge, Part, dealt, out_of_fold
 from trainer.outcome import leave_curves
-from trainer.parts import Parts, say_what_others_halved
+from trainer.parts import say_what_others_halved
 from trainer.report import Predictions
 from trainer.run import Run
 from trainer.scratch import scratch_array
@@ -30,15 +29,6 @@ from trainer.step import not_finite
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
-
-
-class _Shortage(NamedTuple):
-    """What this process knows of its device's memory."""
-
-    memory: Memory
-    """In steps."""
-    parts: Parts
-    """In what takes no gradient."""
 
 
 def check_stages(recipe: Recipe) -> tuple[CacheStage, EvaluateStage]:
@@ -98,26 +88,28 @@ def predict(
     `weights` are what the body began as, None for random: labels are judged by what it knew then.
     `curves` are the run's, whose rates and epochs other models are trained with, and `halvings` how
     often it halved its batches for want of memory. `say` is told what happened beside the plan, by
-    every process. Raises InputError where the model is broken.
+    every process. What an attempt before has answered is read. Raises InputError where the model is
+    broken.
     """
-    stage, parts = check_stages(run.spec.recipe)[1], Parts("evaluation", say)
+    stage = check_stages(run.spec.recipe)[1]
+    kept = KeptAnswers(run, model, halvings=halvings, say=say)
     with _told_when_broken(run, curves):
-        answers, views = _answers(run, model, stage, parts=parts)
+        answers, views = _answers(run, model, stage, kept=kept)
     # Where the run learnt from the test labels too, it is no judge of them.
     unbiased = weights is None and run.spec.recipe.train_on == "train"
-    lost: list[int] = []
-    memory = Memory(halvings, say=lambda _, told: say(f"while labels were judged: {told}"))
+    turns = (run.ranks.number, run.ranks.count)
+    todo = dealt(run.items, folds=stage.folds, tests=not unbiased, turns=turns)
     unseen = out_of_fold(
         run.items,
-        _judge(run, weights, curves, shortage=_Shortage(memory, parts), lost=lost),
+        _judge(run, weights, curves, todo=todo, kept=kept),
         classes=len(run.spec.classes),
         folds=stage.folds,
         own=softmax(answers).astype(np.float32) if unbiased else None,
-        turns=(run.ranks.number, run.ranks.count),
+        turns=turns,
         report=run.mailbox.counter("judge-labels"),
     )
-    _say_what_was_lost(run, lost, say)
-    say_what_others_halved(run.ranks, [parts])
+    _say_what_was_lost(run, kept.lost, say)
+    say_what_others_halved(run.ranks, [kept.parts])
     return Predictions(
         items=run.items,
         classes=run.spec.classes,
@@ -140,36 +132,44 @@ def _told_when_broken(run: Run, curves: Curves) -> Iterator[None]:
 
 
 def _answers(
-    run: Run, model: nn.Module, stage: EvaluateStage, *, parts: Parts
+    run: Run, model: nn.Module, stage: EvaluateStage, *, kept: KeptAnswers
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return every image's logits, and its probabilities over augmented views where asked for."""
     rows, recipe = run.ranks.share(np.arange(len(run.items))), run.spec.recipe
-    answers = logits(
-        model,
-        run.evaluation,
-        rows,
-        device=run.device,
-        preprocess=recipe.preprocess,
-        batch_size=recipe.batch_size,
-        report=run.mailbox.counter("evaluate"),
-        parts=parts,
+    # Of so many processes another number takes other shares.
+    share = f"{run.ranks.number + 1}-of-{run.ranks.count}"
+    answers = kept.once(
+        f"plain-{share}",
+        lambda: logits(
+            model,
+            run.evaluation,
+            rows,
+            device=run.device,
+            preprocess=recipe.preprocess,
+            batch_size=recipe.batch_size,
+            report=run.mailbox.counter("evaluate"),
+            parts=kept.parts,
+        ),
     )
     if not stage.tta_views:
         return run.ranks.gathered(answers), None
-    views = tta_probabilities(
-        model,
-        run.presized,
-        rows,
-        plain=softmax(answers),
-        changes=recipe.augment,
-        stage=stage,
-        # Each process draws for its own pictures.
-        seed=run.spec.seed if run.ranks.leads else step_seed(run.spec.seed, run.ranks.number),
-        device=run.device,
-        preprocess=recipe.preprocess,
-        batch_size=recipe.batch_size,
-        report=run.mailbox.counter("evaluate-augmented"),
-        parts=parts,
+    views = kept.once(
+        f"augmented-{share}",
+        lambda: tta_probabilities(
+            model,
+            run.presized,
+            rows,
+            plain=softmax(answers),
+            changes=recipe.augment,
+            stage=stage,
+            # Each process draws for its own pictures.
+            seed=run.spec.seed if run.ranks.leads else step_seed(run.spec.seed, run.ranks.number),
+            device=run.device,
+            preprocess=recipe.preprocess,
+            batch_size=recipe.batch_size,
+            report=run.mailbox.counter("evaluate-augmented"),
+            parts=kept.parts,
+        ),
     )
     return run.ranks.gathered(answers), run.ranks.gathered(views)
 
@@ -179,12 +179,33 @@ def _judge(
     weights: dict[str, Tensor] | None,
     curves: Curves,
     *,
-    shortage: _Shortage,
-    lost: list[int],
+    todo: Sequence[Part],
+    kept: KeptAnswers,
 ) -> Judge:
-    """Heads over the body as it was before the run; whole models where that knew nothing."""
+    """Heads over the body as it was before the run; whole models where that knew nothing.
+
+    What was judged before is read, whichever process judged it.
+    """
     if weights is None:
-        return _whole_judge(run, curves, shortage=shortage, lost=lost)
+        judge = _whole_judge(run, curves, kept=kept)
+    # The body's pass is shared by all: they agree whether any needs it.
+    elif run.ranks.any(not all(kept.has(_name(part.judged)) for part in todo)):
+        judge = _head_judge(run, weights, kept=kept)
+    else:
+        judge = _no_judge
+    return lambda taught, judged: kept.once(_name(judged), lambda: judge(taught, judged))
+
+
+def _name(judged: Rows) -> str:
+    """Name what judges some images by their first: no other one judges it."""
+    return f"judged-{judged[0]}"
+
+
+def _no_judge(_taught: Rows, judged: Rows) -> NDArray[np.floating]:
+    raise AssertionError(f"{_name(judged)} was found, and then not")
+
+
+def _head_judge(run: Run, weights: dict[str, Tensor], *, kept: KeptAnswers) -> Judge:
     own = features(
         new_model(run.spec, run.device, weights=weights),
         run.evaluation,
@@ -194,15 +215,15 @@ def _judge(
         batch_size=run.spec.recipe.batch_size,
         report=run.mailbox.counter("features"),
         room=scratch_array,
-        parts=shortage.parts,
+        parts=kept.parts,
     )
     before = run.ranks.gathered(own, room=scratch_array)
     labels = [item.label for item in run.items]
     return head_judge(before, labels, classes=len(run.spec.classes), device=run.device)
 
 
-def _whole_judge(run: Run, curves: Curves, *, shortage: _Shortage, lost: list[int]) -> Judge:
-    """Train as the run did; how many pictures a model that diverged leaves unjudged is `lost`.
+def _whole_judge(run: Run, curves: Curves, *, kept: KeptAnswers) -> Judge:
+    """Train as the run did; pictures that a model which diverged leaves unjudged are lost.
 
     What one of the models halves stays so for the next.
     """
@@ -219,7 +240,7 @@ def _whole_judge(run: Run, curves: Curves, *, shortage: _Shortage, lost: list[in
                 rows=taught,
                 labels=labels[taught],
                 seed=run.spec.seed,
-                memory=shortage.memory,
+                memory=kept.memory,
             )
             answers = logits(
                 model,
@@ -228,13 +249,13 @@ def _whole_judge(run: Run, curves: Curves, *, shortage: _Shortage, lost: list[in
                 device=run.device,
                 preprocess=run.spec.recipe.preprocess,
                 batch_size=run.spec.recipe.batch_size,
-                parts=shortage.parts,
+                parts=kept.parts,
             )
         except (InputError, NonFiniteError) as error:
             if isinstance(error, InputError) and error.problem.code != "loss_not_finite":
                 raise
             log.warning("a model that judges %d labels diverged: %s", len(judged), error)
-            lost.append(len(judged))
+            kept.lose(len(judged))
             classes = len(run.spec.classes)
             return np.full((len(judged), classes), 1 / classes)
         return softmax(answers)
@@ -242,9 +263,9 @@ def _whole_judge(run: Run, curves: Curves, *, shortage: _Shortage, lost: list[in
     return judge
 
 
-def _say_what_was_lost(run: Run, lost: list[int], say: Callable[[str], None]) -> None:
+def _say_what_was_lost(run: Run, lost: int, say: Callable[[str], None]) -> None:
     # Each process knows of its own judges only.
-    pictures = int(run.ranks.gathered(np.asarray(lost, dtype=np.float32)).sum())
+    pictures = int(run.ranks.gathered(np.asarray([lost], dtype=np.float32)).sum())
     if pictures:
         say(
             f"{pictures} labels could not be judged: a model that was trained without them "

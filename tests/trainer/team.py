@@ -18,6 +18,7 @@ import torch
 from bearloop.contract.jobs import spec_key
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
+from tests.trainer.passes import KilledError, at_model, die, models, passes
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.short import Short, short_for_all
 from tests.trainer.test_fit import LeavesAfter
@@ -144,6 +145,20 @@ def predict_all(run: Run, model: Classifier) -> dict[str, Any]:
     return {name: torch.from_numpy(np.array(answers)) for name, answers in found.items()}
 
 
+def predict_and_leave(run: Run, model: Classifier) -> dict[str, Any]:
+    """Predict, then again, killed at the second model that judges, and on from there."""
+    with passes() as straight:
+        known = predict_all(run, model)
+    _forget(run)
+    with suppress(KilledError), passes(at_model(2, die)) as killed:
+        predict_all(run, model)
+    run.ranks.wait()
+    with passes() as left:
+        found = predict_all(run, model)
+    counts = [len(models(seen)) for seen in (straight, killed, left)]
+    return {"straight": known, "left": found, "models": counts}
+
+
 def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[str, Any]:
     """Take one step with a rate of zero on an odd batch; return loss, gradient and statistics.
 
@@ -185,6 +200,7 @@ def fit_and_predict_in_little_memory(run: Run, model: Classifier) -> dict[str, A
         said["fit"] = fit(run, model, None).notes
     for name, room in (("both", 4), ("other", 64)):
         said[name] = []
+        _forget(run)
         with short_for_all(holds=room if led else 2, training=False):
             predict(run, model, weights=None, say=said[name].append)
     return said
@@ -195,6 +211,14 @@ def gather(ranks: Ranks) -> dict[str, Any]:
     own = np.arange(20, dtype=np.float32).reshape(5, 4)[: 5 - 2 * ranks.number] + 100 * ranks.number
     joined = ranks.gathered(own, room=scratch_array, chunk_bytes=2 * own[:1].nbytes)
     return {"joined": torch.from_numpy(joined), "mapped": isinstance(joined, np.memmap)}
+
+
+def _forget(run: Run) -> None:
+    """Remove what was kept, when no process needs it any more."""
+    run.ranks.wait()
+    if run.ranks.leads:
+        run.checkpoints.clear()
+    run.ranks.wait()
 
 
 def _take_part(store_url: str, folder: Path, what: str) -> None:
@@ -231,6 +255,8 @@ def _found(
         return fit_all_kinds(run, model)
     if what == "predict":
         return predict_all(run, model)
+    if what == "predict and leave":
+        return predict_and_leave(run, model)
     return take_gradient(run, model, plain=what == "plain gradient")
 
 
