@@ -1,14 +1,11 @@
 """Pixels decoded once: uint8 memory-mapped shards, kept between runs and found by content.
 
-A shard is `<name>.u8`, rows of [side, side, 3], beside `<name>.json`, the sha256 of each row.
-The index is renamed into place last, so a shard that a crash cut short is never read. Rows are
-found by the picture's sha256: an overlapping version decodes only what it lacks, and two runs that
-decode the same picture at once write two rows with equal bytes.
+Rows are found by the picture's sha256: an overlapping version decodes only what it lacks, and two
+runs that decode the same picture at once write two rows with equal bytes.
 """
 
 import hashlib
 import inspect
-import json
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +25,7 @@ from bearloop.store import MissingObjectError, Store, image_key
 from trainer.data import Item
 from trainer.errors import InputError
 from trainer.room import Free, check_room, free_bytes
+from trainer.shards import Shards
 
 SHARD_BYTES: Final = 256 * 1024 * 1024
 MAX_THREADS: Final = 8
@@ -40,12 +38,14 @@ Report = Callable[[int, int], None]
 class Pixels:
     """Rows of uint8 [side, side, 3], one for each item and in the items' order."""
 
-    def __init__(self, folder: Path, items: Sequence[Item]) -> None:
-        """Open the shards of `folder`, which must hold every item."""
-        places = _places(folder)
-        self.spec = _read_spec(folder)
-        self._shards = [_open_shard(folder, name) for name in places.names]
-        self._rows = np.asarray([places.rows[item.sha256] for item in items], dtype=np.int64)
+    def __init__(self, folder: Shards, items: Sequence[Item]) -> None:
+        """Map the shards that hold an item; the folder must hold every one."""
+        self.spec = folder.spec
+        places = folder.places()
+        found = [places.rows[item.sha256] for item in items]
+        held = sorted({shard for shard, _ in found})
+        self._shards = {shard: folder.read(places.names[shard]) for shard in held}
+        self._rows = np.asarray(found, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -68,7 +68,7 @@ class EvaluationPixels(Pixels):
 
     def __init__(
         self,
-        folder: Path,
+        folder: Shards,
         items: Sequence[Item],
         others: Mapping[int, "EvaluationPixels"] | None = None,
     ) -> None:
@@ -79,14 +79,6 @@ class EvaluationPixels(Pixels):
     def at(self, size: int) -> "EvaluationPixels":
         """Return the pictures at the size that a stage validates at."""
         return self if size == self.spec.size else self._others[size]
-
-
-class _Places:
-    """Where each picture of a folder lies: shard names, and sha256 -> (shard, row)."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self.rows: dict[str, tuple[int, int]] = {}
 
 
 def open_pixels(
@@ -116,21 +108,18 @@ def open_pixels(
         )
     others = [size for size in dict.fromkeys(sizes) if size != evaluation.size]
     sides = (presize, evaluation.size, *others)
-    folders = [_spec_folder(folder, evaluation.model_copy(update={"size": side})) for side in sides]
-    known = [set(_places(place).rows) for place in folders]
+    opened = {side: _opened(folder, side, evaluation) for side in dict.fromkeys(sides)}
+    known = [place.places().rows for place in opened.values()]
     missing = [item for item in items if any(item.sha256 not in rows for rows in known)]
-    _check_room(folder, missing, sides=list(dict.fromkeys(sides)), free=free)
+    _check_room(folder, missing, sides=list(opened), free=free)
     done = len(items) - len(missing)
     for part in _parts(missing, presize):
-        # Equal sizes share one folder, whose shard must not be written twice.
-        for one in _decode_part(store, part, list(dict.fromkeys(folders))):
+        for one in _decode_part(store, part, list(opened.values())):
             done += one
             report(done, len(items))
-    smaller = {
-        size: EvaluationPixels(place, items)
-        for size, place in zip(others, folders[2:], strict=True)
-    }
-    return PresizedPixels(folders[0], items), EvaluationPixels(folders[1], items, smaller)
+    smaller = {size: EvaluationPixels(opened[size], items) for size in others}
+    plain = EvaluationPixels(opened[evaluation.size], items, smaller)
+    return PresizedPixels(opened[presize], items), plain
 
 
 def _check_room(folder: Path, missing: Sequence[Item], *, sides: list[int], free: Free) -> None:
@@ -159,34 +148,10 @@ def digest_of(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def _spec_folder(folder: Path, spec: Preprocess) -> Path:
-    place = folder / hashlib.sha256(repr(decided_by(spec)).encode()).hexdigest()[:16]
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "preprocess").write_bytes(Preprocess(size=spec.size, resize=spec.resize).canonical())
-    return place
-
-
-def _read_spec(folder: Path) -> Preprocess:
-    return Preprocess.model_validate_json((folder / "preprocess").read_bytes())
-
-
-def _places(folder: Path) -> _Places:
-    places = _Places()
-    row_bytes = _read_spec(folder).size ** 2 * 3
-    for index in sorted(folder.glob("*.json")):
-        shas: list[str] = json.loads(index.read_bytes())
-        if index.with_suffix(".u8").stat().st_size != len(shas) * row_bytes:
-            continue
-        shard = len(places.names)
-        places.names.append(index.stem)
-        places.rows.update((sha, (shard, row)) for row, sha in enumerate(shas))
-    return places
-
-
-def _open_shard(folder: Path, name: str) -> NDArray[np.uint8]:
-    side = _read_spec(folder).size
-    pixels: NDArray[np.uint8] = np.memmap(folder / f"{name}.u8", dtype=np.uint8, mode="r")
-    return pixels.reshape(-1, side, side, 3)
+def _opened(folder: Path, side: int, spec: Preprocess) -> Shards:
+    plain = Preprocess(size=side, resize=spec.resize)
+    name = hashlib.sha256(repr(decided_by(plain)).encode()).hexdigest()[:16]
+    return Shards(folder / name, plain)
 
 
 def _parts(items: Sequence[Item], side: int) -> Iterator[Sequence[Item]]:
@@ -196,34 +161,26 @@ def _parts(items: Sequence[Item], side: int) -> Iterator[Sequence[Item]]:
         yield unique[start : start + count]
 
 
-def _decode_part(store: Store, items: Sequence[Item], folders: Sequence[Path]) -> Iterator[int]:
+def _decode_part(store: Store, items: Sequence[Item], folders: Sequence[Shards]) -> Iterator[int]:
     """Write one shard per folder; yields 1 for each picture decoded."""
-    specs = [_read_spec(folder) for folder in folders]
+    specs = [folder.spec for folder in folders]
     name = uuid.uuid4().hex
-    maps = [
-        np.memmap(
-            folder / f"{name}.u8",
-            dtype=np.uint8,
-            mode="w+",
-            shape=(len(items), spec.size, spec.size, 3),
-        )
-        for folder, spec in zip(folders, specs, strict=True)
-    ]
-
-    def decode(row: int) -> None:
-        for pixels, made in zip(maps, _decode(store, items[row].sha256, specs), strict=True):
-            pixels[row] = made
-
     with ExitStack() as undo:
         # However decoding ends early, nothing names these rows yet: leave no orphan behind.
         for folder in folders:
-            undo.callback((folder / f"{name}.u8").unlink, missing_ok=True)
+            undo.callback(folder.abandon, name)
+        maps = [folder.create(name, len(items)) for folder in folders]
+
+        def decode(row: int) -> None:
+            for pixels, made in zip(maps, _decode(store, items[row].sha256, specs), strict=True):
+                pixels[row] = made
+
         with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
             yield from (1 for _ in pool.map(decode, range(len(items))))
         undo.pop_all()
     for folder, pixels in zip(folders, maps, strict=True):
         pixels.flush()
-        _write_index(folder / f"{name}.json", [item.sha256 for item in items])
+        folder.finish(name, [item.sha256 for item in items])
 
 
 def _decode(store: Store, sha256: str, specs: Sequence[Preprocess]) -> list[NDArray[np.uint8]]:
@@ -238,9 +195,3 @@ def _decode(store: Store, sha256: str, specs: Sequence[Preprocess]) -> list[NDAr
             way_out="remove it from the dataset or import it again, and freeze a new version",
         ) from error
     return [to_pixels(picture, spec) for spec in specs]
-
-
-def _write_index(path: Path, shas: list[str]) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps(shas))
-    temporary.replace(path)
