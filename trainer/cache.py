@@ -35,6 +35,10 @@ Report = Callable[[int, int], None]
 """Told (pictures done, pictures in all)."""
 
 
+_Missing = Mapping[tuple[Shards, ...], Sequence[Item]]
+"""Pictures by the folders that lack them: one that only some lack is written into those only."""
+
+
 class Pixels:
     """Rows of uint8 [side, side, 3], one for each item and in the items' order."""
 
@@ -109,28 +113,40 @@ def open_pixels(
     others = [size for size in dict.fromkeys(sizes) if size != evaluation.size]
     sides = (presize, evaluation.size, *others)
     opened = {side: _opened(folder, side, evaluation) for side in dict.fromkeys(sides)}
-    known = [place.places().rows for place in opened.values()]
-    missing = [item for item in items if any(item.sha256 not in rows for rows in known)]
-    _check_room(folder, missing, sides=list(opened), free=free)
-    done = len(items) - len(missing)
-    for part in _parts(missing, presize):
-        for one in _decode_part(store, part, list(opened.values())):
-            done += one
-            report(done, len(items))
+    missing = _missing(items, list(opened.values()))
+    _check_room(folder, missing, presize=presize, free=free)
+    done = len(items) - sum(len(lacking) for lacking in missing.values())
+    for folders, lacking in missing.items():
+        for part in _parts(lacking, max(place.spec.size for place in folders)):
+            for one in _decode_part(store, part, folders):
+                done += one
+                report(done, len(items))
     smaller = {size: EvaluationPixels(opened[size], items) for size in others}
     plain = EvaluationPixels(opened[evaluation.size], items, smaller)
     return PresizedPixels(opened[presize], items), plain
 
 
-def _check_room(folder: Path, missing: Sequence[Item], *, sides: list[int], free: Free) -> None:
-    pictures = len({item.sha256 for item in missing})
-    shown = " and ".join(str(side) for side in sides)
+def _missing(items: Sequence[Item], opened: Sequence[Shards]) -> _Missing:
+    known = [(place, place.places().rows) for place in opened]
+    found: dict[tuple[Shards, ...], list[Item]] = {}
+    for item in items:
+        lack = tuple(place for place, rows in known if item.sha256 not in rows)
+        if lack:
+            found.setdefault(lack, []).append(item)
+    return found
+
+
+def _check_room(folder: Path, missing: _Missing, *, presize: int, free: Free) -> None:
+    count = {folders: len({item.sha256 for item in items}) for folders, items in missing.items()}
+    needed = sum(n * sum(place.row_bytes for place in folders) for folders, n in count.items())
+    sides = {place.spec.size for folders in missing for place in folders}
+    shown = " and ".join(str(side) for side in sorted(sides, reverse=True))
     check_room(
         folder,
-        pictures * sum(side * side * 3 for side in sides),
-        what=f"{pictures} pictures, decoded at {shown} pixels,",
+        needed,
+        what=f"{sum(count.values())} pictures, decoded at {shown} pixels,",
         field="recipe.stages.presize",
-        value=str(sides[0]),
+        value=str(presize),
         way_out="give a smaller presize or size",
         free=free,
     )

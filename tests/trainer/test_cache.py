@@ -110,6 +110,40 @@ def test_an_overlapping_version_reads_only_what_is_new(
         assert np.array_equal(pixels.gather([row])[0], to_pixels(original, SPEC))
 
 
+def test_a_picture_is_written_at_the_sizes_only_that_lack_it(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    folder, told = tmp_path / "cache", list[tuple[int, int]]()
+    opened(store, items, folder)
+    more = load_items(store, put_version(store, pictures(train=5, valid=1), recipe=recipe()))
+    # 12 lack the size of 64, and 6 both.
+    needed = (12 * 64**2 + 6 * (64**2 + 32**2)) * 3
+
+    def open_with(free: int) -> tuple[PresizedPixels, EvaluationPixels]:
+        return open_pixels(
+            store,
+            more,
+            evaluation=SPEC,
+            presize=64,
+            folder=folder,
+            report=lambda done, total: told.append((done, total)),
+            free=lambda _: free,
+        )
+
+    with pytest.raises(InputError, match="18 pictures, decoded at 64 and 32 pixels"):
+        open_with(needed - 1)
+    presized, evaluation = open_with(needed)
+    assert store.asked == 12 + 18
+    assert told == [(done, 18) for done in range(1, 19)]
+    written = [path.stat().st_size for path in folder.glob("*/*.u8")]
+    assert sum(written) == 12 * (48**2 + 32**2) * 3 + needed
+    for row, item in enumerate(more):
+        original = read_picture(store.get(image_key(item.sha256)))
+        assert np.array_equal(evaluation.gather([row])[0], to_pixels(original, SPEC))
+        larger = SPEC.model_copy(update={"size": 64})
+        assert np.array_equal(presized.gather([row])[0], to_pixels(original, larger))
+
+
 def test_equal_sizes_share_their_rows(
     store: CountingStore, items: list[Item], tmp_path: Path
 ) -> None:
