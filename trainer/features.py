@@ -10,21 +10,26 @@ whole: one cut short is never read.
 import hashlib
 import inspect
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import PIL
 import torch
+import torchvision
 from numpy.typing import NDArray
 
 import trainer.augment
+import trainer.families
+import trainer.model
 from bearloop import transforms
+from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import FeaturesStage, FitStage, Recipe
-from trainer.cache import digest_of
+from trainer.cache import decided_by, digest_of
 from trainer.data import held_out, taught
 from trainer.errors import InputError
 from trainer.evaluate import (
@@ -32,6 +37,7 @@ from trainer.evaluate import (
     Shown,
     exact_arithmetic,
     finite,
+    normalised,
     shown_changed,
     shown_plain,
 )
@@ -124,13 +130,17 @@ def activations(
     )
 
 
-def made_by(feeding: FeaturesStage) -> list[str]:
+def made_by(feeding: FeaturesStage, *, evaluation: Preprocess, presized: Preprocess) -> list[str]:
     """Name what makes the numbers: who decodes, computes, and draws views where there are some."""
-    makers = [f"pillow {PIL.__version__}", f"torch {torch.__version__}"]
+    makers = [f"torch {torch.__version__}", f"torchvision {torchvision.__version__}"]
+    makers += [*decided_by(evaluation), *decided_by(presized)]
+    # Of these the code itself: a corrected one must not find what the wrong one left.
+    parts: list[Any] = [trainer.model, trainer.families, normalised, exact_arithmetic, autocast]
+    parts.append(sys.modules[__name__])
     if feeding.views > 1:
         makers.append(f"numpy {np.__version__}")
-        makers += [digest_of(inspect.getsource(module)) for module in (transforms, trainer.augment)]
-    return makers
+        parts += [transforms, trainer.augment]
+    return makers + [digest_of(inspect.getsource(part)) for part in parts]
 
 
 def seen_by(run: Run, known: Activations | None, *, epoch: int = 0) -> tuple[Seen, Rows, Rows]:
@@ -185,8 +195,7 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
     decided = [recipe.model, recipe.pool, recipe.preprocess.canonical(), size, run.device.type]
     decided += [
         numbers_of(recipe.precision, run.device),
-        run.presized.spec.canonical(),
-        *made_by(feeding),
+        *made_by(feeding, evaluation=recipe.preprocess, presized=run.presized.spec),
     ]
     if feeding.views > 1:
         decided += [recipe.augment.canonical(), run.spec.seed]

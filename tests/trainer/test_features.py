@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import PIL
 import pytest
 import torch
+import torchvision
 
+import trainer.augment
+import trainer.families
+import trainer.features
+import trainer.model
 from bearloop import transforms
 from bearloop.contract import environment
 from bearloop.contract.preprocess import Preprocess
@@ -25,13 +29,15 @@ from bearloop.contract.recipes import (
 from tests.trainer.runs import model_of
 from tests.trainer.test_fit import LeavesAfter, curve, fitted, same_weights, small_run
 from tests.trainer.versions import recipe, whole
-from trainer.cache import digest_of
+from trainer.cache import decided_by, digest_of
 from trainer.cost import cost_stages
 from trainer.data import labelled
 from trainer.errors import InputError, InterruptedRunError
+from trainer.evaluate import exact_arithmetic, normalised
 from trainer.features import FOLDER, activations, made_by
 from trainer.fit import fit
 from trainer.model import Classifier
+from trainer.precision import autocast
 
 HEAD = whole(4, name="head", frozen_to=-1, schedule=OneCycle())
 
@@ -150,12 +156,21 @@ def test_activations_that_have_no_room_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_makes_the_numbers_names_them_too() -> None:
-    plain, drawn = made_by(FeaturesStage(views=1)), made_by(FeaturesStage(views=2))
-    assert plain == [f"pillow {PIL.__version__}", f"torch {torch.__version__}"]
+    small, large = Preprocess(size=32), Preprocess(size=40)
+    plain, drawn = (
+        made_by(FeaturesStage(views=views), evaluation=small, presized=large) for views in (1, 2)
+    )
+    assert {f"torch {torch.__version__}", f"torchvision {torchvision.__version__}"} < set(plain)
+    for spec in (small, large):
+        assert set(decided_by(spec)) < set(plain)
+    functions = (normalised, exact_arithmetic, autocast)
+    for computes in (trainer.model, trainer.families, trainer.features, *functions):
+        assert digest_of(inspect.getsource(computes)) in plain
+    for draws in (transforms, trainer.augment):
+        source = inspect.getsource(draws)
+        assert digest_of(source) in set(drawn) - set(plain)
+        assert digest_of(source + "\n") not in drawn
     assert set(plain) < set(drawn)
-    source = inspect.getsource(transforms)
-    assert digest_of(source) in drawn
-    assert digest_of(source + "\n") not in drawn
 
 
 def test_a_rate_is_searched_on_what_the_head_learns_from(tmp_path: Path) -> None:
