@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -81,6 +82,10 @@ class Store(Protocol):
         """Remove the object; one that is not there is no error."""
         ...
 
+    def clear(self, prefix: str) -> None:
+        """Remove all below a prefix that ends with `/`, where nobody writes any more."""
+        ...
+
     def under(self, prefix: str) -> "Store":
         """Return the same store seen from below `prefix`."""
         ...
@@ -138,29 +143,27 @@ class FolderStore:
             raise self._missing(key) from error
 
     def put(self, key: str, data: bytes) -> None:
-        temporary = self._temporary(key)
-        temporary.write_bytes(data)
-        _synced(temporary)
-        temporary.replace(self._path(key))
+        with self._aside(key) as temporary:
+            temporary.write_bytes(data)
+            _synced(temporary)
+            temporary.replace(self._path(key))
 
     def put_new(self, key: str, data: bytes) -> bool:
-        temporary = self._temporary(key)
-        temporary.write_bytes(data)
-        _synced(temporary)
-        try:
-            # A hard link is created only if the name is free, and appears with all its bytes.
-            os.link(temporary, self._path(key))
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
+        with self._aside(key) as temporary:
+            temporary.write_bytes(data)
+            _synced(temporary)
+            try:
+                # A hard link is created only if the name is free, and appears with all its bytes.
+                os.link(temporary, self._path(key))
+            except FileExistsError:
+                return False
         return True
 
     def upload(self, key: str, path: Path) -> None:
-        temporary = self._temporary(key)
-        shutil.copyfile(path, temporary)
-        _synced(temporary)
-        temporary.replace(self._path(key))
+        with self._aside(key) as temporary:
+            shutil.copyfile(path, temporary)
+            _synced(temporary)
+            temporary.replace(self._path(key))
 
     def download(self, key: str, path: Path) -> None:
         try:
@@ -174,9 +177,7 @@ class FolderStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         whole = not prefix or prefix.endswith("/")
         top = self.folder / prefix if whole else (self.folder / prefix).parent
-        found = (
-            path for path in top.rglob("*") if path.is_file() and not path.name.startswith(".new-")
-        )
+        found = (path for path in top.rglob("*") if path.is_file() and not _is_temporary(path))
         for path in sorted(found):
             key = path.relative_to(self.folder).as_posix()
             if key.startswith(prefix):
@@ -184,6 +185,12 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
+
+    def clear(self, prefix: str) -> None:
+        _delete_all(self, prefix)
+        # What a killed process left half-written has no key.
+        for path in self._path(prefix).rglob(f"{TEMPORARY}*"):
+            path.unlink(missing_ok=True)
 
     def under(self, prefix: str) -> Store:
         return FolderStore(self._path(prefix.rstrip("/")))
@@ -197,12 +204,17 @@ class FolderStore:
             raise StoreError(f"key {key!r}: expected a relative path without `..`")
         return self.folder / pure
 
-    def _temporary(self, key: str) -> Path:
+    @contextmanager
+    def _aside(self, key: str) -> Iterator[Path]:
+        """Give a file beside the object's; on a full disk nothing stays of it."""
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=folder)
         os.close(handle)
-        return Path(name)
+        try:
+            yield Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
 
     def _missing(self, key: str) -> MissingObjectError:
         return MissingObjectError(f"no object {key!r} in {self.url}")
@@ -268,6 +280,9 @@ class S3Store:
     def delete(self, key: str) -> None:
         with self._errors("delete", key):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+
+    def clear(self, prefix: str) -> None:
+        _delete_all(self, prefix)
 
     def under(self, prefix: str) -> Store:
         inner = (self.prefix + prefix).strip("/")
@@ -343,6 +358,15 @@ def _s3_client(*, attempts: int = 5, answer_within: float = ANSWER_WITHIN) -> "S
         read_timeout=answer_within,
     )
     return boto3.client("s3", config=config)
+
+
+def _delete_all(store: Store, prefix: str) -> None:
+    for info in store.list(prefix):
+        store.delete(info.key)
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY)
 
 
 def _synced(path: Path) -> None:

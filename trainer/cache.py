@@ -24,8 +24,9 @@ from bearloop.preprocess import PictureError, read_picture, to_pixels
 from bearloop.store import MissingObjectError, Store, image_key
 from trainer.data import Item
 from trainer.errors import InputError
+from trainer.leftovers import remove_leftovers
 from trainer.room import Free, check_room, free_bytes
-from trainer.shards import Shards
+from trainer.shards import Shards, unfinished
 
 SHARD_BYTES: Final = 256 * 1024 * 1024
 MAX_THREADS: Final = 8
@@ -99,7 +100,8 @@ def open_pixels(
     """Decode each picture that `folder` lacks, once for both; raises InputError naming a bad one.
 
     Presizing takes the shape that evaluation takes (crop, pad or squish), only larger. `sizes` are
-    those at which stages validate. What the disk has no room for is refused before it is begun.
+    those at which stages validate. What the disk has no room for is refused before it is begun, and
+    what killed runs left half-written is removed.
     """
     largest = max(evaluation.size, *sizes, 0)
     if presize < largest:
@@ -112,6 +114,7 @@ def open_pixels(
         )
     others = [size for size in dict.fromkeys(sizes) if size != evaluation.size]
     sides = (presize, evaluation.size, *others)
+    remove_leftovers(unfinished(folder))
     opened = {side: _opened(folder, side, evaluation) for side in dict.fromkeys(sides)}
     missing = _missing(items, list(opened.values()))
     _check_room(folder, missing, presize=presize, free=free)
@@ -180,23 +183,16 @@ def _parts(items: Sequence[Item], side: int) -> Iterator[Sequence[Item]]:
 def _decode_part(store: Store, items: Sequence[Item], folders: Sequence[Shards]) -> Iterator[int]:
     """Write one shard per folder; yields 1 for each picture decoded."""
     specs = [folder.spec for folder in folders]
-    name = uuid.uuid4().hex
-    with ExitStack() as undo:
-        # However decoding ends early, nothing names these rows yet: leave no orphan behind.
-        for folder in folders:
-            undo.callback(folder.abandon, name)
-        maps = [folder.create(name, len(items)) for folder in folders]
+    name, shas = uuid.uuid4().hex, [item.sha256 for item in items]
+    with ExitStack() as shards:
+        maps = [shards.enter_context(folder.new(name, shas)) for folder in folders]
 
         def decode(row: int) -> None:
-            for pixels, made in zip(maps, _decode(store, items[row].sha256, specs), strict=True):
+            for pixels, made in zip(maps, _decode(store, shas[row], specs), strict=True):
                 pixels[row] = made
 
         with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-            yield from (1 for _ in pool.map(decode, range(len(items))))
-        undo.pop_all()
-    for folder, pixels in zip(folders, maps, strict=True):
-        pixels.flush()
-        folder.finish(name, [item.sha256 for item in items])
+            yield from (1 for _ in pool.map(decode, range(len(shas))))
 
 
 def _decode(store: Store, sha256: str, specs: Sequence[Preprocess]) -> list[NDArray[np.uint8]]:

@@ -162,8 +162,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove them all, with snapshots and kept answers below them: the run is done."""
-        for info in self._store.list(self._prefix):
-            self._store.delete(info.key)
+        self._store.clear(self._prefix)
 
     def _keys(self) -> list[str]:
         keys = [info.key for info in self._store.list(self._prefix)]

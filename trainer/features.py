@@ -13,7 +13,8 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from trainer.evaluate import (
     shown_changed,
     shown_plain,
 )
+from trainer.leftovers import held, remove_leftovers
 from trainer.model import Classifier
 from trainer.order import Rows
 from trainer.parts import Parts
@@ -103,6 +105,7 @@ def activations(
     views = [f"train-{view}" for view in range(count)]
     rows = {**dict.fromkeys(views, train), **({} if apart is None else {"valid": apart})}
     with run.ranks.first_of_node_first():
+        remove_leftovers(_unfinished(folder))
         missing = [name for name in rows if not (place / f"{name}.npy").exists()]
         started, total = time.monotonic(), sum(len(rows[name]) for name in missing)
         check_room(
@@ -206,6 +209,10 @@ def _name(run: Run, model: Classifier, *, recipe: Recipe, feeding: FeaturesStage
     return digest.hexdigest()[:32]
 
 
+def _unfinished(folder: Path) -> Iterator[Path]:
+    return (file for file in (folder / FOLDER).glob("*/*") if file.suffix != ".npy")
+
+
 def _pictures(run: Run, recipe: Recipe, *, name: str, augmented: bool) -> Callable[[int], Shown]:
     """Return how the pictures of a file are seen: plain as a server sees them, or augmented."""
     preprocess, device = recipe.preprocess, run.device
@@ -230,7 +237,10 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
     shape, size = (len(part.rows), model.feature_width), run.spec.recipe.batch_size
     training = model.training
     model.eval()
-    try:
+    with ExitStack() as ends:
+        ends.callback(model.train, training)
+        ends.callback(temporary.unlink, missing_ok=True)
+        ends.enter_context(held(temporary))
         written = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
         for batch, start in enumerate(range(0, len(part.rows), size)):
             rows = part.rows[start : start + size]
@@ -244,9 +254,6 @@ def _pass(run: Run, model: Classifier, part: _Part, *, done: int, total: int) ->
             run.mailbox.progress("features", done + start + len(rows), total)
         written.flush()
         temporary.replace(part.path.with_name(part.path.name + ".npy"))
-    finally:
-        temporary.unlink(missing_ok=True)
-        model.train(training)
     return done + len(part.rows)
 
 

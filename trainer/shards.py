@@ -6,7 +6,8 @@ The index is renamed into place last, so a shard that a crash cut short is never
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bearloop.contract.preprocess import Preprocess
+from trainer.leftovers import held
 
 Bytes = NDArray[np.uint8]
 
@@ -70,18 +72,31 @@ class Shards:
         pixels: Bytes = mapped.numpy().reshape(-1, self.spec.size, self.spec.size, 3)
         return pixels
 
-    def create(self, name: str, pictures: int) -> "np.memmap[Any, np.dtype[np.uint8]]":
-        """Begin a shard of zeros [pictures, side, side, 3], which nobody reads yet."""
-        shape = (pictures, self.spec.size, self.spec.size, 3)
-        return np.memmap(self.path / f"{name}.u8", dtype=np.uint8, mode="w+", shape=shape)
+    @contextmanager
+    def new(self, name: str, shas: Sequence[str]) -> "Iterator[np.memmap[Any, np.dtype[np.uint8]]]":
+        """Fill a shard for these pictures, uint8 [n, side, side, 3], zeros at first.
 
-    def finish(self, name: str, shas: Sequence[str]) -> None:
-        """Let a shard be read, whose rows are these pictures."""
-        _write_whole(self.path / f"{name}.json", json.dumps(shas).encode())
+        It is read once this ends, and gone where it ends early.
+        """
+        file, index = self.path / f"{name}.u8", self.path / f"{name}.json"
+        shape = (len(shas), self.spec.size, self.spec.size, 3)
+        try:
+            with held(file):
+                pixels = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+                yield pixels
+                pixels.flush()
+                _write_whole(index, json.dumps(shas).encode())
+        finally:
+            if not index.exists():
+                file.unlink(missing_ok=True)
 
-    def abandon(self, name: str) -> None:
-        """Remove a shard that was never finished."""
-        (self.path / f"{name}.u8").unlink(missing_ok=True)
+
+def unfinished(folder: Path) -> Iterator[Path]:
+    """Find what is half-written in the folders of shards below one."""
+    yield from folder.glob("*/*.new")
+    for file in folder.glob("*/*.u8"):
+        if not file.with_suffix(".json").exists():
+            yield file
 
 
 def _write_once(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -162,6 +163,25 @@ def test_a_shard_that_was_cut_short_is_decoded_again(
     original = read_picture(store.get(image_key(items[0].sha256)))
     larger = SPEC.model_copy(update={"size": 48})
     assert np.array_equal(presized.gather([0])[0], to_pixels(original, larger))
+
+
+def test_what_killed_runs_left_is_removed_and_nothing_else(
+    store: CountingStore, items: list[Item], tmp_path: Path
+) -> None:
+    opened(store, items, tmp_path / "cache")
+    kept = set((tmp_path / "cache").glob("*/*"))
+    # Of a size that no run takes any more too.
+    for folder in (next(iter(kept)).parent, tmp_path / "cache" / "older"):
+        folder.mkdir(exist_ok=True)
+        for name in ("orphan.u8", "preprocess.1f.new"):
+            (folder / name).write_bytes(b"half")
+    for path in (tmp_path / "cache").glob("*/*"):
+        os.utime(path, (0, 0))
+    writing = next(iter(kept)).with_name("young.u8")
+    writing.write_bytes(b"half")
+    opened(store, items, tmp_path / "cache")
+    assert set((tmp_path / "cache").glob("*/*")) == {*kept, writing}
+    assert store.asked == 12
 
 
 def test_an_unreadable_picture_is_named_and_leaves_no_shard(

@@ -8,7 +8,7 @@ import torch
 
 from bearloop.contract.jobs import checkpoint_prefix
 from bearloop.contract.runs import EpochPoint, RunSpec, StepPoint
-from bearloop.store import FolderStore
+from bearloop.store import TEMPORARY, FolderStore
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.checkpoint import Checkpoints, FitState
 from trainer.model import Classifier, build_classifier
@@ -123,6 +123,8 @@ def test_one_of_another_specification_is_passed_over(store: FolderStore, spec: R
 def test_a_run_that_is_done_leaves_none(store: FolderStore, spec: RunSpec) -> None:
     checkpoints = Checkpoints(store, spec)
     checkpoints.save(*trained(1))
+    (store.folder / checkpoint_prefix("job-1") / f"{TEMPORARY}killed").write_bytes(b"half")
     checkpoints.clear()
     assert keys(store) == []
+    assert not list((store.folder / checkpoint_prefix("job-1")).iterdir())
     assert checkpoints.newest() is None

@@ -1,6 +1,7 @@
 """Precompute: one pass of the frozen body, and a head that learns from what came out."""
 
 import inspect
+import os
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from trainer.errors import InputError, InterruptedRunError
 from trainer.evaluate import exact_arithmetic, normalised
 from trainer.features import FOLDER, activations, made_by
 from trainer.fit import fit
+from trainer.leftovers import remove_leftovers
 from trainer.model import Classifier
 from trainer.precision import autocast
 
@@ -153,6 +155,38 @@ def test_activations_that_have_no_room_are_refused(tmp_path: Path) -> None:
     assert refused.value.problem.field == "recipe.stages.views"
     activations(run, model, free=lambda _: needed, **told)
     activations(run, model, free=lambda _: 0, **told)
+
+
+def test_what_killed_passes_left_is_removed(tmp_path: Path, cache: Path) -> None:
+    for name in ("other/train-0.1f", "other/train-0.npy", "other/valid.2e"):
+        (cache / name).parent.mkdir(parents=True, exist_ok=True)
+        (cache / name).write_bytes(b"half")
+        os.utime(cache / name, (0, 0))
+    (cache / "other/train-1.3d").write_bytes(b"half")
+    fitted(small_run(tmp_path, fed()))
+    assert {path.name for path in (cache / "other").iterdir()} == {"train-0.npy", "train-1.3d"}
+
+
+class Swept(Counted):
+    """Looks for leftovers while its own answers are written."""
+
+    folder: Path
+
+    def features(self, pixels):  # type: ignore[no-untyped-def]
+        written = [file for file in self.folder.glob("*/*") if file.suffix != ".npy"]
+        assert len(written) == 1
+        os.utime(written[0], (0, 0))
+        remove_leftovers(written)
+        return super().features(pixels)
+
+
+def test_what_a_pass_writes_is_no_leftover(tmp_path: Path, cache: Path) -> None:
+    run = small_run(tmp_path, fed())
+    model = Swept.over(model_of(run))
+    assert isinstance(model, Swept)
+    model.folder = cache
+    fit(run, model, None)
+    assert model.seen == 12 + 6
 
 
 def test_what_makes_the_numbers_names_them_too() -> None:

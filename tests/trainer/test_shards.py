@@ -14,7 +14,8 @@ import pytest
 from bearloop.contract.preprocess import Preprocess
 from trainer.cache import Pixels
 from trainer.data import Item
-from trainer.shards import Bytes, Shards
+from trainer.leftovers import remove_leftovers
+from trainer.shards import Bytes, Shards, unfinished
 
 SPEC = Preprocess(size=8)
 TINY_SHARDS = """
@@ -50,9 +51,8 @@ def filled(path: Path, *, shards: int) -> Shards:
     """Write shards of one picture each, all of whose bytes are its number."""
     folder = Shards(path, SPEC)
     for number in range(shards):
-        name = f"{number:032}"
-        folder.create(name, 1)[:] = number
-        folder.finish(name, [item(number).sha256])
+        with folder.new(f"{number:032}", [item(number).sha256]) as pixels:
+            pixels[:] = number
     return folder
 
 
@@ -105,7 +105,7 @@ def test_what_is_written_to_a_map_never_reaches_the_file(tmp_path: Path) -> None
 
 def test_an_index_without_its_shard_is_passed_over(tmp_path: Path) -> None:
     folder = filled(tmp_path, shards=2)
-    folder.abandon(f"{0:032}")
+    (tmp_path / f"{0:032}.u8").unlink()
     assert folder.places().rows == {item(1).sha256: (0, 0)}
 
 
@@ -113,7 +113,28 @@ def test_an_index_without_its_shard_is_passed_over(tmp_path: Path) -> None:
 def test_a_shard_is_read_by_who_did_not_write_it(tmp_path: Path, rows: int) -> None:
     folder, name = Shards(tmp_path, SPEC), uuid.uuid4().hex
     made = np.random.default_rng(0).integers(0, 255, (rows, 8, 8, 3), dtype=np.uint8)
-    folder.create(name, rows)[:] = made
-    assert not folder.places().rows
-    folder.finish(name, [item(row).sha256 for row in range(rows)])
+    with folder.new(name, [item(row).sha256 for row in range(rows)]) as pixels:
+        pixels[:] = made
+        assert not folder.places().rows
     assert np.array_equal(Shards(tmp_path, SPEC).read(name), made)
+
+
+def test_a_shard_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
+    folder = Shards(tmp_path, SPEC)
+    with pytest.raises(KeyboardInterrupt), folder.new("a", [item(0).sha256]):
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == ["preprocess"]
+
+
+def test_the_half_written_shards_of_a_folder_are_found(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "pixels", shards=1)
+    (folder.path / "preprocess.1f.new").write_bytes(b"{")
+    with folder.new("a", [item(1).sha256]):
+        found = list(unfinished(tmp_path))
+        for path in found:
+            os.utime(path, (0, 0))
+        remove_leftovers(found)
+        # The one is being written.
+        assert [path.name for path in unfinished(tmp_path)] == ["a.u8"]
+    assert {path.name for path in found} == {"a.u8", "preprocess.1f.new"}
+    assert not list(unfinished(tmp_path))
