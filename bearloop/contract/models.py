@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
+from bearloop.contract.export_sizes import file_bytes, most_members, smaller
 from bearloop.contract.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -64,6 +65,7 @@ def find_misfits(recipe: Recipe) -> Iterator[Misfit]:
         if isinstance(stage, FitStage) and stage.size is not None:
             yield from _wrong_size(recipe, stage.size, field=f"stages.{place}.size")
     yield from _wrong_size(recipe, recipe.preprocess.size, field="preprocess.size")
+    yield from _too_large(recipe)
 
 
 def with_own_statistics(recipe: Recipe) -> Recipe:
@@ -222,6 +224,41 @@ def _wrong_size(recipe: Recipe, size: int, *, field: str) -> Iterator[Misfit]:
             value=str(size),
             way_out="leave the stage's `size` out, or take a model with a feature map",
         )
+
+
+def _too_large(recipe: Recipe) -> Iterator[Misfit]:
+    """Find what no bundle could hold: one ONNX file has the model, or all of its snapshots."""
+    name, most = recipe.model, most_members(recipe.model)
+    if not most:
+        yield Misfit(
+            f"{name} cannot be exported: its ONNX file would take {_gib(name, 1)}, and one ends at "
+            "2 GiB",
+            field="model",
+            value=name,
+            way_out=f"take a smaller model{_such_as(name, 1)}",
+        )
+        return
+    for place, stage in enumerate(recipe.stages):
+        if not isinstance(stage, FitStage) or len(stage.snapshots) <= most:
+            continue
+        kept, epochs = len(stage.snapshots), stage.snapshots[most - 1]
+        yield Misfit(
+            f"{kept} snapshots of {name} cannot be exported: their one ONNX file would take "
+            f"{_gib(name, kept)}, and one ends at 2 GiB",
+            field=f"stages.{place}.schedule.snapshots",
+            value="true",
+            way_out=f"set the stage's `epochs` to {epochs}, which keeps {most}, leave `snapshots` "
+            f"out, or take a smaller model{_such_as(name, kept)}",
+        )
+
+
+def _gib(model: str, members: int) -> str:
+    return f"about {file_bytes(model, members=members) / 2**30:.1f} GiB"
+
+
+def _such_as(model: str, members: int) -> str:
+    found = smaller(model, members=members)
+    return "" if found is None else f", such as {found}"
 
 
 def _nearest(model: Model, size: int) -> int:

@@ -2,6 +2,13 @@
 
 import pytest
 
+from bearloop.contract.export_sizes import (
+    LARGEST_FILE,
+    PARAMETERS,
+    file_bytes,
+    most_members,
+    smaller,
+)
 from bearloop.contract.models import (
     HALF,
     MODELS,
@@ -10,7 +17,13 @@ from bearloop.contract.models import (
     with_statistics_changed,
 )
 from bearloop.contract.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from bearloop.contract.recipes import CacheStage, EvaluateStage, FitStage, Recipe
+from bearloop.contract.recipes import (
+    CacheStage,
+    CosineRestarts,
+    EvaluateStage,
+    FitStage,
+    Recipe,
+)
 
 OWN = (0.4, 0.4, 0.4)
 
@@ -30,7 +43,13 @@ def sized(model: str, size: int, *, first: int | None = None) -> Recipe:
     return asked(model=model, preprocess=Preprocess(size=size), stages=stages)
 
 
-@pytest.mark.parametrize("name", MODELS)
+def cycling(model: str, *, epochs: int) -> Recipe:
+    cycles = CosineRestarts(cycle_mult=2, snapshots=True)
+    last = FitStage(name="last", epochs=epochs, lr=1e-3, schedule=cycles)
+    return asked(model=model, stages=(CacheStage(), last, EvaluateStage()))
+
+
+@pytest.mark.parametrize("name", sorted({*MODELS} - {"regnet_y_128gf", "vit_h_14"}))
 def test_every_model_takes_the_recipes_default_size(name: str) -> None:
     assert not list(find_misfits(asked(model=name)))
 
@@ -56,6 +75,49 @@ def test_what_a_model_cannot_take_is_named(
     assert misfit.field == field
     assert says in misfit.detail
     assert way_out in misfit.way_out
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "way_out"),
+    [
+        ("regnet_y_128gf", "about 2.4 GiB", "take a smaller model, such as regnet_y_32gf"),
+        ("vit_h_14", "about 2.4 GiB", "take a smaller model, such as vit_l_32"),
+    ],
+)
+def test_a_model_that_no_onnx_file_holds_is_refused(name: str, says: str, way_out: str) -> None:
+    for recipe in (asked(model=name), cycling(name, epochs=3)):
+        (misfit,) = find_misfits(recipe)
+        assert (misfit.field, misfit.value, misfit.way_out) == ("model", name, way_out)
+        assert says in misfit.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "way_out"),
+    [
+        ("vit_l_16", 1, "or take a smaller model, such as vit_b_32"),
+        ("vit_l_32", 1, "or take a smaller model, such as vit_b_32"),
+        ("convnext_large", 3, "or take a smaller model, such as convnext_base"),
+    ],
+)
+def test_snapshots_that_no_onnx_file_holds_are_refused(
+    name: str, epochs: int, way_out: str
+) -> None:
+    (misfit,) = find_misfits(cycling(name, epochs=7))
+    assert (misfit.field, misfit.value) == ("stages.1.schedule.snapshots", "true")
+    assert misfit.detail.startswith(f"3 snapshots of {name} cannot be exported")
+    assert misfit.way_out.startswith(f"set the stage's `epochs` to {epochs}, which")
+    assert misfit.way_out.endswith(way_out)
+    assert not list(find_misfits(cycling(name, epochs=epochs)))
+    assert not list(find_misfits(asked(model=name)))
+
+
+def test_a_file_is_filled_and_not_overfilled() -> None:
+    assert {*PARAMETERS} == {*MODELS}
+    for name in PARAMETERS:
+        most = most_members(name)
+        assert not most or file_bytes(name, members=most) <= LARGEST_FILE
+        assert file_bytes(name, members=most + 1) > LARGEST_FILE
+    assert smaller("resnet18", members=100) is None
 
 
 def test_sizes_may_grow_where_there_is_a_feature_map() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bearloop.bundle import bundle_prefix, load_bundle
+from bearloop.contract.export_sizes import ROOM, file_bytes
 from bearloop.contract.runs import RunSpec
 from bearloop.preprocess import preprocess
 from bearloop.store import FolderStore
@@ -126,6 +127,10 @@ def test_the_onnx_file_is_one_file_of_fp32_and_says_nothing_of_its_making(run: R
     text = model.SerializeToString()
     for trace in (b".py", b"site-packages", b"trainer", str(Path.cwd()).encode()):
         assert trace not in text
+
+
+def test_the_file_is_as_large_as_the_contract_says(run: Run) -> None:
+    assert 0 < file_bytes("resnet18", members=1) - len(run.exported.onnx) < ROOM
 
 
 def test_exporting_leaves_the_model_as_it_was() -> None:

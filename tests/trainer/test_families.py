@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models import GoogLeNet, Inception3, VisionTransformer
 from torchvision.models import get_model_weights as weights_of
 
+from bearloop.contract.export_sizes import PARAMETERS, ROOM
 from bearloop.contract.models import MODELS
 from bearloop.contract.preprocess import LEAST_SIZE, Preprocess
 from tests.trainer.versions import recipe, whole
@@ -91,6 +92,13 @@ def network_of(name: str, size: int) -> nn.Module:
 
 def test_the_contract_lists_torchvisions_classifiers() -> None:
     assert set(MODELS) == set(torchvision.models.list_models(module=torchvision.models))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_contract_counts_what_the_bodies_hold(name: str) -> None:
+    with OnMeta():
+        body = family_of(name).body(network_of(name, 224))
+    assert sum(tensor.numel() for tensor in body.parameters()) == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -320,4 +328,16 @@ def test_the_onnx_file_of_every_family_answers_alike(name: str) -> None:
     inputs = torch.randn(4, 3, size, size)
     with torch.inference_mode():
         answers = softmax(model(inputs).numpy())
-    check_onnx(to_onnx(model, size=size), model, inputs=inputs.numpy(), reported=answers)
+    data = to_onnx(model, size=size)
+    check_onnx(data, model, inputs=inputs.numpy(), reported=answers)
+    assert 0 < len(data) - 4 * PARAMETERS[name] < ROOM
+
+
+@pytest.mark.parametrize("name", ["vit_h_14", "regnet_y_128gf"])
+def test_a_model_that_cannot_be_exported_is_refused_before_it_is_built(name: str) -> None:
+    with pytest.raises(InputError, match="one ends at 2 GiB") as caught:
+        build_classifier(recipe(model=name, preprocess=Preprocess(size=224)), 3, None)
+    assert (caught.value.problem.code, caught.value.problem.field) == (
+        "model_misfit",
+        "recipe.model",
+    )

@@ -363,6 +363,22 @@ class TestOverRest:
         assert (problem["code"], problem["field"]) == ("wrong_recipe", "recipe.model")
         assert "resnet34" in problem["way_out"]
 
+    def test_what_cannot_be_exported_is_refused_when_it_is_asked_for(
+        self, client: TestClient, zoo: Zoo
+    ) -> None:
+        wrong = {
+            ("fine-tune", "vit_h_14"): ("recipe.model", "vit_h_14"),
+            ("warm-restarts", "vit_l_16"): ("recipe.stages.2.schedule.snapshots", "true"),
+        }
+        for (recipe, model), told in wrong.items():
+            answer = client.post(RUNS, json={"dataset": "bears", "recipe": recipe, "model": model})
+            problem = answer.json()
+            assert (answer.status_code, problem["code"]) == (422, "wrong_recipe")
+            assert (problem["field"], problem["value"]) == told
+            assert "2 GiB" in problem["detail"]
+            assert "smaller model, such as vit_" in problem["way_out"]
+        start(client, recipe="warm-restarts", model="vit_l_16", epochs=1)
+
     def test_what_a_recipe_does_not_say_of_pixels_is_stored_as_its_weights_expect(
         self, client: TestClient
     ) -> None:
