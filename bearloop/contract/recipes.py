@@ -53,16 +53,8 @@ class Augment(Record):
 
 SIDE_ON = Augment()
 TOP_DOWN = Augment(vertical_flip=True, quarter_turns=True, max_warp=0.0)
-NO_AUGMENT = Augment(
-    flip=False,
-    max_rotate=0,
-    max_zoom=1,
-    max_lighting=0,
-    max_warp=0,
-    p_affine=0,
-    p_lighting=0,
-    min_scale=1,
-)
+# Its shares are those of the others: a maximum that is laid over it works.
+NO_AUGMENT = Augment(flip=False, max_rotate=0, max_zoom=1, max_lighting=0, max_warp=0, min_scale=1)
 PRESETS: Mapping[str, Augment] = {"side-on": SIDE_ON, "top-down": TOP_DOWN, "none": NO_AUGMENT}
 
 

@@ -62,6 +62,22 @@ def test_lighting_is_even_in_the_share_and_in_the_logarithm() -> None:
     assert float(np.log(light.contrast).mean()) == pytest.approx(0, abs=0.01)
 
 
+@pytest.mark.parametrize("one", [{"max_rotate": 20.0}, {"max_zoom": 1.5}, {"max_warp": 0.2}])
+def test_what_is_laid_over_none_moves_as_many_pictures_as_elsewhere(one: dict[str, float]) -> None:
+    assert moves(only(**one))
+    assert not relights(only(**one))
+    still = np.isclose(drawn(only(**one)).matrices, np.eye(3)).all(axis=(1, 2)).mean()
+    # A warp is two, of which either comes alone.
+    assert float(still) == pytest.approx(0.25**2 if "max_warp" in one else 0.25, abs=0.03)
+
+
+def test_lighting_may_be_laid_over_none() -> None:
+    lit = only(max_lighting=0.2)
+    assert relights(lit)
+    assert not moves(lit)
+    assert float((drawn(lit).brightness != 0).mean()) == pytest.approx(0.75, abs=0.03)
+
+
 def test_what_is_switched_off_changes_nothing() -> None:
     plain = drawn(NO_AUGMENT, count=3)
     np.testing.assert_array_equal(plain.matrices, np.tile(np.eye(3), (3, 1, 1)))

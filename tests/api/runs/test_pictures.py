@@ -15,6 +15,7 @@ from bearloop.contract.recipes import (
     EvaluateStage,
     Recipe,
 )
+from bearloop.transforms import moves, relights
 from tests.api.runs.conftest import RECIPES, RUNS, Zoo, start
 
 
@@ -38,6 +39,13 @@ def test_single_fields_change_the_recipes_own_augmentation() -> None:
     flat = FINE_TUNE.model_copy(update={"augment": TOP_DOWN})
     found = changed(flat, asked(augment={"max_rotate": 30, "padding": "border"})).augment
     assert found == TOP_DOWN.model_copy(update={"max_rotate": 30.0, "padding": "border"})
+
+
+def test_a_single_field_changes_something_over_none_too() -> None:
+    plain = FINE_TUNE.model_copy(update={"augment": NO_AUGMENT})
+    assert not moves(changed(plain, asked()).augment)
+    assert moves(changed(plain, asked(augment={"max_rotate": 20})).augment)
+    assert relights(changed(plain, asked(augment={"max_lighting": 0.2})).augment)
 
 
 def test_a_recipe_names_a_preset_too() -> None:

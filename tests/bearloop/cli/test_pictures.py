@@ -25,6 +25,8 @@ def test_a_preset_fields_or_both() -> None:
     both = augment_of("top-down,max_warp=0.1,padding=border")
     expected = TOP_DOWN.model_copy(update={"max_warp": 0.1, "padding": "border"})
     assert Augment.model_validate(both) == expected
+    over_none = Augment.model_validate(augment_of("none,max_rotate=20"))
+    assert (over_none.max_rotate, over_none.p_affine, over_none.flip) == (20, 0.75, False)
 
 
 @pytest.mark.parametrize("wrong", ["sideways", "turn=3", "top-down,upside-down", "", "flip"])
