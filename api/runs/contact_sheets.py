@@ -39,8 +39,8 @@ class SheetQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
     recipe: str | None = Field(
         default=None,
-        description="A recipe's name: pictures that it learns from, after its training "
-        "transforms. They are labelled ones of the train split or of none yet, or of every split "
+        description="A recipe's name: pictures that it learns from, as its first fit stage "
+        "shows them. They are labelled ones of the train split or of none yet, or of every split "
         "where it trains on all images. Absent: any, as they are stored.",
     )
     run: int | None = Field(
@@ -189,14 +189,19 @@ def _stored(image: DatasetImage, store: Store) -> Image.Image:
 def _changed(
     session: Session, chosen: Sequence[Chosen], *, recipe: Recipe, seed: int, store: Store
 ) -> list[Image.Image]:
-    """Presize and change the originals as the trainer does in a step of this seed."""
+    """Show the originals as the first fit stage does in a step of this seed."""
+    _, first = recipe.fits()[0]
+    shown, feeding = recipe.during(first).preprocess, recipe.feeding(first)
+    originals = (read_picture(read_content(session, image, store)[0]) for image, _ in chosen)
+    if feeding is not None and feeding.views == 1:
+        return [Image.fromarray(to_pixels(original, shown)) for original in originals]
     presize = next(stage.presize for stage in recipe.stages if isinstance(stage, CacheStage))
-    spec = recipe.preprocess.model_copy(update={"size": presize})
+    presized = shown.model_copy(update={"size": presize})
     changed = change_pictures(
-        (to_pixels(read_picture(read_content(session, i, store)[0]), spec) for i, _ in chosen),
+        (to_pixels(original, presized) for original in originals),
         recipe.augment,
         count=len(chosen),
-        size=recipe.preprocess.size,
+        size=shown.size,
         seed=seed,
     )
     return [Image.fromarray(pixels) for pixels in changed]

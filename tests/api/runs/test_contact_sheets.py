@@ -11,8 +11,11 @@ from sqlalchemy import select
 
 from api.database import Database
 from api.runs.contact_sheets import GAP, TILE
-from api.runs.named_recipes import FROM_SCRATCH, FULL_DATA
+from api.runs.named_recipes import FROM_SCRATCH, FULL_DATA, PRECOMPUTE, PROGRESSIVE_RESIZE
 from api.tables import DatasetImage
+from bearloop.contract.preprocess import Preprocess
+from bearloop.contract.recipes import FeaturesStage
+from bearloop.preprocess import read_picture, to_pixels
 from bearloop.store import FolderStore
 from tests.api.imports.jobs import Worker, make_bears
 
@@ -76,6 +79,41 @@ def test_a_recipe_changes_the_pictures_as_the_seed_says(client: TestClient, shee
     # The model's input is square: nothing is white but the lines between and the names.
     assert (changed[GAP : GAP + TILE, GAP : GAP + TILE] < 255).all()
     assert (changed != drawn(client, sheet, seed=1, split="train")).any()
+
+
+def pixels_of(tile: np.ndarray, side: int) -> np.ndarray:
+    """Read the pixels of a small picture, each of which is a square of the first place."""
+    times = TILE // side
+    shown = tile[GAP : GAP + TILE, GAP : GAP + TILE].reshape(side, times, side, times, 3)
+    assert (shown == shown[:, :1, :, :1]).all()
+    return shown[:, 0, :, 0]
+
+
+def test_what_feeds_a_head_with_one_view_is_shown_plain(
+    client: TestClient, sheet: str, tmp_path: Path
+) -> None:
+    small = Preprocess(size=64)
+    plain = PRECOMPUTE.model_copy(update={"name": "plain", "preprocess": small})
+    cache, _, *others = plain.stages
+    views = {"name": "views", "stages": (cache, FeaturesStage(views=2), *others)}
+    for recipe in (plain, plain.model_copy(update=views)):
+        body = recipe.model_dump(mode="json")
+        assert client.post("/v1/projects/zoo/recipes", json=body).status_code == 201
+    asked = {"class": "black", "n": 1}
+    found = pixels_of(drawn(client, sheet, recipe="plain", **asked), 64)
+    files = (tmp_path / "bears" / "black").glob("*.png")
+    served = [to_pixels(read_picture(file.read_bytes()), small) for file in files]
+    assert sum((found == pixels).all() for pixels in served) == 1
+    changed = pixels_of(drawn(client, sheet, recipe="views", **asked), 64)
+    assert not any((changed == pixels).all() for pixels in served)
+
+
+def test_pictures_are_as_large_as_the_first_stage_shows_them(
+    client: TestClient, sheet: str
+) -> None:
+    small = drawn(client, sheet, recipe=PROGRESSIVE_RESIZE.name, n=1)
+    assert len(np.unique(pixels_of(small, 64))) > 1
+    assert PROGRESSIVE_RESIZE.preprocess.size > 64
 
 
 def test_a_recipe_shows_what_it_learns_from(
