@@ -178,8 +178,8 @@ def _stopping_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
             "stop by",
             field=f"recipe.stages.{recipe.stages.index(stage)}.early_stopping",
             value=stage.early_stopping and stage.early_stopping.model_dump(),
-            way_out="leave early_stopping out and give as many epochs as the run with its splits "
-            "kept took, or give train_on train",
+            way_out="give early_stopping null and as many epochs as the run with its splits kept "
+            "took, or train_on train",
         )
 
 

@@ -26,7 +26,10 @@ from bearloop.contract.recipes import (
 
 
 class Changes(BaseModel):
-    """What a run changes of its recipe; what is absent stays as the recipe has it."""
+    """What a run changes of its recipe; what is absent, or null, stays as the recipe has it.
+
+    But for `early_stopping`, which null switches off.
+    """
 
     model_config = ConfigDict(extra="forbid")
     model: str | None = Field(default=None, description="A torchvision classifier by name.")
@@ -78,7 +81,8 @@ class Changes(BaseModel):
     )
     early_stopping: EarlyStopping | None = Field(
         default=None,
-        description="Of the last fit stage. Refused with one-cycle, whose last epochs count most.",
+        description="Of the last fit stage. Refused with one-cycle, whose last epochs count most. "
+        "null: no fit stage stops early, whatever the recipe says.",
     )
     precision: Precision | None = Field(
         default=None,
@@ -171,9 +175,11 @@ def _with_views(stages: tuple[Stage, ...], changes: Changes) -> tuple[Stage, ...
 
 
 def _with_fits(stages: tuple[Stage, ...], changes: Changes) -> tuple[Stage, ...]:
-    """Change every fit stage, and the last one's epochs and when it may stop."""
+    """Change every fit stage, and the last one's epochs and when it may stop; null: none may."""
     fits = [index for index, stage in enumerate(stages) if isinstance(stage, FitStage)]
     of_all, of_last = _given(changes, OF_FITS), _given(changes, OF_LAST)
+    if "early_stopping" in changes.model_fields_set and changes.early_stopping is None:
+        of_all["early_stopping"] = None
     return tuple(
         stage.model_copy(update={**of_all, **(of_last if index == fits[-1] else {})})
         if isinstance(stage, FitStage)

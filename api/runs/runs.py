@@ -141,9 +141,10 @@ def cancel_run(session: Session, asking: Asking, number: int) -> RunView:
 
 
 def _recipe(session: Session, caller: Caller, new: NewRun) -> Recipe:
-    given = new.recipe
-    named = given if isinstance(given, Recipe) else find_recipe(session, caller, given)
-    changes = Changes(**{name: getattr(new, name) for name in Changes.model_fields})
+    asked = new.recipe
+    named = asked if isinstance(asked, Recipe) else find_recipe(session, caller, asked)
+    given = new.model_fields_set & Changes.model_fields.keys()
+    changes = Changes(**{name: getattr(new, name) for name in given})
     return checked_changes(named, changes)
 
 

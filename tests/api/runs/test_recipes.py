@@ -229,6 +229,26 @@ def test_the_last_stage_may_stop_early_but_not_with_one_cycle() -> None:
     assert [stage.epochs for stage in stages] == [2, 30]
 
 
+def stopping_recipe() -> Recipe:
+    first, last = (
+        stage.model_copy(update={"schedule": Flat(), "early_stopping": EarlyStopping(patience=3)})
+        for stage in fits(FINE_TUNE)
+    )
+    stages = (FINE_TUNE.stages[0], first, last, FINE_TUNE.stages[-1])
+    return FINE_TUNE.model_copy(update={"name": "stopping", "stages": stages})
+
+
+def test_null_switches_early_stopping_off_and_absent_leaves_it() -> None:
+    stopping = stopping_recipe()
+    kept = fits(changed(stopping, Changes(epochs=9)))
+    assert [stage.early_stopping for stage in kept] == [EarlyStopping(patience=3)] * 2
+    off = changed(stopping, Changes(early_stopping=None, train_on="all"))
+    assert [stage.early_stopping for stage in fits(off)] == [None, None]
+    check_whole(off)
+    assert changed(stopping, Changes(epochs=None)) == stopping
+    check_whole(changed(FINE_TUNE, Changes(early_stopping=None)))
+
+
 def test_a_run_on_all_images_has_nothing_to_stop_by() -> None:
     first, last = (stage.model_copy(update={"schedule": Flat()}) for stage in fits(FULL_DATA))
     last = last.model_copy(update={"early_stopping": EarlyStopping(patience=3)})
@@ -351,6 +371,21 @@ class TestOverRest:
         assert "train_on train" in problem.json()["way_out"]
         wrong = client.post(RUNS, json={"dataset": "bears", "train_on": "most"})
         assert (wrong.status_code, wrong.json()["field"]) == (422, "body.train_on")
+
+    def test_a_stored_recipe_that_stops_early_may_be_run_whole(
+        self, client: TestClient, zoo: Zoo
+    ) -> None:
+        body = stopping_recipe().model_dump(mode="json")
+        assert client.post(RECIPES, json=body).status_code == 201
+        asked = {"dataset": "bears", "recipe": "stopping", "train_on": "all"}
+        problem = client.post(RUNS, json=asked).json()
+        assert problem["field"] == "recipe.stages.1.early_stopping"
+        assert problem["way_out"].startswith("give early_stopping null")
+        run = start(client, recipe="stopping", train_on="all", early_stopping=None, epochs=5)
+        spec = client.get(f"{RUNS}/{run['number']}/spec").json()
+        told = [stage for stage in spec["recipe"]["stages"] if stage["kind"] == "fit"]
+        assert [stage["epochs"] for stage in told] == [2, 5]
+        assert not any("early_stopping" in stage for stage in told)
 
     def test_an_unknown_name_tells_the_known_ones(self, client: TestClient, zoo: Zoo) -> None:
         answer = client.post(RUNS, json={"dataset": "bears", "recipe": "magic"})

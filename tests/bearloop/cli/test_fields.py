@@ -22,6 +22,10 @@ def test_dots_lead_into_objects() -> None:
     assert fields_of(given) == {"early_stopping": {"patience": 3, "metric": "error_rate"}}
 
 
+def test_null_is_given_and_not_absent() -> None:
+    assert fields_of(["early_stopping=null"]) == {"early_stopping": None}
+
+
 @pytest.mark.parametrize("given", [["dropout"], ["=3"], ["a.=3"], ["a=3", "a.b=4"]])
 def test_what_is_no_pair_is_refused(given: list[str]) -> None:
     with pytest.raises(typer.BadParameter, match="--set"):
