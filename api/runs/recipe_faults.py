@@ -43,7 +43,8 @@ def faults(recipe: Recipe) -> list[BrokenRecipeError]:
     checks = [_name_faults, _model_faults, _weights_faults]
     if not found:
         checks = [
-            *(_rate_faults, _size_faults, _snapshot_faults, _feature_faults, _stopping_faults),
+            *(_rate_faults, _body_rate_faults, _size_faults, _snapshot_faults),
+            *(_feature_faults, _stopping_faults),
             *checks,
         ]
     return [*found, *(fault for check in checks for fault in check(recipe))]
@@ -137,6 +138,22 @@ def _rate_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
         )
 
 
+def _body_rate_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
+    """Find rates of a body that is not trained."""
+    for place, stage in enumerate(recipe.stages):
+        if not isinstance(stage, FitStage) or not stage.head_only:
+            continue
+        for field in ("lr_body", "lr_body_times"):
+            if (value := getattr(stage, field)) is not None:
+                yield BrokenRecipeError(
+                    f"the stage {stage.name!r} trains the head alone (frozen_to "
+                    f"{stage.frozen_to}): a rate of the body changes nothing",
+                    field=f"recipe.stages.{place}.{field}",
+                    value=value,
+                    way_out=f"leave {field} out, or give frozen_to 0 or 1",
+                )
+
+
 def _size_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
     """Find pictures larger than they are cached, and a last stage that is not the bundle's."""
     largest, last = recipe.sizes()[-1], recipe.fits()[-1][1]
@@ -226,6 +243,16 @@ def _feature_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:
                 field=f"recipe.stages.{place}",
                 value=stage.kind,
                 way_out="put a fit stage with frozen_to -1 right behind it",
+            )
+        fed = [fit for _, fit in recipe.fits() if recipe.feeding(fit) is stage]
+        epochs = max((fit.epochs for fit in fed), default=stage.views)
+        if stage.views > epochs:
+            yield BrokenRecipeError(
+                f"of {stage.views} views the stages behind see {epochs}: each of their epochs "
+                "takes one, and each stage begins at the first",
+                field=f"recipe.stages.{place}.views",
+                value=stage.views,
+                way_out=f"give views {epochs} or less, or a stage behind it epochs {stage.views}",
             )
         if recipe.weights == "none":
             yield BrokenRecipeError(

@@ -1,13 +1,19 @@
 """A wrong recipe is told all that is wrong with it at once: an entry for each field."""
 
+import pytest
 from fastapi.testclient import TestClient
 
-from api.runs.named_recipes import FINE_TUNE
+from api.runs.named_recipes import FINE_TUNE, NAMED, PRECOMPUTE
+from api.runs.recipe_faults import faults
+from api.runs.recipes import Changes, changed
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
     CacheStage,
     EarlyStopping,
+    FeaturesStage,
     Flat,
+    LrFindStage,
+    Recipe,
 )
 from tests.api.runs.conftest import RECIPES, RUNS, Zoo
 from tests.api.runs.stages import AUTO, KEEPING, SMALL
@@ -75,6 +81,48 @@ def test_all_that_one_check_finds_is_told_at_once(client: TestClient) -> None:
         "recipe.preprocess.size",
         "recipe.weights",
     ]
+
+
+def test_what_could_have_no_effect_is_told() -> None:
+    cache, _, head, last = PRECOMPUTE.stages
+    again = {"name": "again", "lr": "auto", "lr_body_times": 0.1, "frozen_to": 2, "epochs": 6}
+    stages = (
+        cache,
+        FeaturesStage(views=7),
+        head.model_copy(update={"lr_body": 1e-4}),
+        LrFindStage(),
+        head.model_copy(update=again),
+        # It trains the body, so that no view is of its epochs.
+        head.model_copy(update={"name": "whole", "frozen_to": 0, "epochs": 9, "lr_body": 1e-5}),
+        last,
+    )
+    first, second, views = faults(PRECOMPUTE.model_copy(update={"stages": stages}))
+    assert (first.field, first.value) == ("recipe.stages.2.lr_body", 1e-4)
+    assert "'head' trains the head alone" in str(first)
+    assert first.way_out == "leave lr_body out, or give frozen_to 0 or 1"
+    assert (second.field, second.value) == ("recipe.stages.4.lr_body_times", 0.1)
+    assert (views.field, views.value) == ("recipe.stages.1.views", 7)
+    assert views.way_out == "give views 6 or less, or a stage behind it epochs 7"
+    enough = (cache, FeaturesStage(views=6), *stages[3:])
+    (left,) = faults(PRECOMPUTE.model_copy(update={"stages": enough}))
+    assert left.field == "recipe.stages.3.lr_body_times"
+
+
+def test_a_run_of_fewer_epochs_than_views_is_told(client: TestClient, zoo: Zoo) -> None:
+    stages = (PRECOMPUTE.stages[0], FeaturesStage(views=5), *PRECOMPUTE.stages[2:])
+    views = PRECOMPUTE.model_copy(update={"name": "views", "stages": stages})
+    assert client.post(RECIPES, json=views.model_dump(mode="json")).status_code == 201
+    asked = {"dataset": "bears", "recipe": "views", "epochs": 4}
+    problem = client.post(RUNS, json=asked).json()
+    assert (problem["code"], problem["field"]) == ("wrong_recipe", "recipe.stages.1.views")
+    assert problem["way_out"].startswith("give views 4 or less")
+    assert client.post(RUNS, json={**asked, "epochs": 5}).status_code == 202
+
+
+@pytest.mark.parametrize("recipe", NAMED.values(), ids=NAMED)
+def test_no_named_recipe_is_at_fault_however_its_rate_is_found(recipe: Recipe) -> None:
+    for changes in (Changes(), Changes(lr="auto"), Changes(lr=1e-3), Changes(epochs=1)):
+        assert not faults(changed(recipe, changes))
 
 
 def test_wrong_stages_hide_neither_model_nor_weights_nor_names(client: TestClient) -> None:

@@ -112,7 +112,7 @@ def test_precompute_trains_the_head_alone_on_one_pass() -> None:
 
 def test_a_features_stage_feeds_until_the_body_is_trained() -> None:
     head, whole = (
-        FitStage(name=n, epochs=1, lr=1e-3, frozen_to=f) for n, f in (("a", -1), ("b", 0))
+        FitStage(name=n, epochs=3, lr=1e-3, frozen_to=f) for n, f in (("a", -1), ("b", 0))
     )
     again, late = head.model_copy(update={"name": "c"}), head.model_copy(update={"name": "d"})
     steps = (CacheStage(), FeaturesStage(views=3), head, again, whole, late, EvaluateStage())
