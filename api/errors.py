@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
+from api.refused_fields import place_of
 from api.ways_out import way_out
 
 
@@ -129,7 +130,7 @@ def _malformed(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     entries = [
         {
-            "field": ".".join(str(part) for part in entry["loc"]),
+            "field": _field(entry, error.body),
             "detail": entry.get("ctx", {}).get("detail", entry["msg"]),
             "value": _short(entry.get("input")),
             "way_out": way_out(entry),
@@ -206,6 +207,14 @@ def _unkeepable(_: Request, error: Exception) -> JSONResponse:
         way_out=way_out,
     )
     return problem_response(problem)
+
+
+def _field(entry: dict[str, Any], body: object) -> str:
+    """Name a field as it was posted, below `body`, `query` or `path`."""
+    where, *below = entry["loc"]
+    if where == "body":
+        below = list(place_of({**entry, "loc": below}, body))
+    return ".".join(str(part) for part in (where, *below))
 
 
 def _short(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from api.refused_fields import place_of
 from bearloop.contract.clashes import CLASH
 from bearloop.contract.models import find_misfits
 from bearloop.contract.recipes import CacheStage, FeaturesStage, FitStage, LrFindStage, Recipe
@@ -58,31 +59,33 @@ def stored_recipe(body: object) -> Recipe:
         first = error.errors()[0]
         raise BrokenRecipeError(
             f"the stored recipe is of another version of bearloop: {first['msg']}",
-            field="recipe." + ".".join(str(part) for part in first["loc"]),
+            field=_field(first, body),
             value=str(first.get("input"))[:100],
             way_out="store it anew under another name",
         ) from error
 
 
-def unchangeable(recipe: Recipe, error: ValidationError) -> BrokenRecipeError:
+def unchangeable(name: str, error: ValidationError, *, given: object) -> BrokenRecipeError:
     """Say in the words of recipes all that pydantic refuses of one that a run changed."""
-    first, *others = [_refused(recipe, entry) for entry in error.errors()]
+    first, *others = [_refused(name, entry, given=given) for entry in error.errors()]
     first.others = tuple(others)
     return first
 
 
-def _refused(recipe: Recipe, entry: Mapping[str, Any]) -> BrokenRecipeError:
+def _refused(name: str, entry: Mapping[str, Any], *, given: object) -> BrokenRecipeError:
     told = {"detail": entry["msg"], "way_out": "give numbers of a likelier size"}
     if entry["type"] == CLASH:
         told = entry["ctx"]
-    # pydantic names the kind of a stage too, which is no field.
-    where = [part for part in entry["loc"] if part != "fit"]
     return BrokenRecipeError(
-        f"the recipe {recipe.name} cannot be changed so: {told['detail']}",
-        field=".".join(str(part) for part in ("recipe", *where)),
+        f"the recipe {name} cannot be changed so: {told['detail']}",
+        field=_field(entry, given),
         value=str(entry.get("input"))[:100],
         way_out=told["way_out"],
     )
+
+
+def _field(entry: Mapping[str, Any], given: object) -> str:
+    return ".".join(str(part) for part in ("recipe", *place_of(entry, given)))
 
 
 def _shape_faults(recipe: Recipe) -> Iterator[BrokenRecipeError]:

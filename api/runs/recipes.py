@@ -149,10 +149,11 @@ def changed(recipe: Recipe, changes: Changes) -> Recipe:
     elif changes.lr is not None:
         stages = with_rate(stages, changes.lr)
     steps = [stage.model_dump() for stage in stages]
+    body = {**dict(recipe), **given, "stages": steps}
     try:
-        whole = Recipe.model_validate({**dict(recipe), **given, "stages": steps})
+        whole = Recipe.model_validate(body)
     except ValidationError as error:
-        raise unchangeable(recipe, error) from error
+        raise unchangeable(recipe.name, error, given=body) from error
     return with_statistics_changed(whole, before=recipe)
 
 

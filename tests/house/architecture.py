@@ -31,6 +31,7 @@ PURE_FILES = {
     "bearloop/mlflow_pages.py",
     "bearloop/spread.py",
     "bearloop/transforms.py",
+    "api/refused_fields.py",
     "api/ways_out.py",
     "api/imports/plan.py",
     "api/datasets/splits.py",

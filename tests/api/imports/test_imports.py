@@ -53,7 +53,7 @@ def test_what_cannot_be_imported_is_refused_at_once(
             "bad_class_name",
             "urls",
         ),
-        ({"kind": "urls", "urls": {"black": "https://a"}}, "malformed", "body.urls.urls.black"),
+        ({"kind": "urls", "urls": {"black": "https://a"}}, "malformed", "body.urls.black"),
         ({"kind": "ftp"}, "malformed", "body"),
     ]
     for source, code, field in wrong:

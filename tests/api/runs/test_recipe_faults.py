@@ -4,7 +4,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.runs.named_recipes import FINE_TUNE, NAMED, PRECOMPUTE
-from api.runs.recipe_faults import faults
+from api.runs.recipe_faults import BrokenRecipeError, faults, stored_recipe
 from api.runs.recipes import Changes, changed
 from bearloop.contract.preprocess import Preprocess
 from bearloop.contract.recipes import (
@@ -31,17 +31,43 @@ def test_all_that_is_malformed_is_told_at_once(client: TestClient) -> None:
         "body.name",
         "body.batch_size",
         "body.callbacks",
-        "body.stages.1.fit.epochs",
-        "body.stages.1.fit.schedule",
-        "body.stages.2.fit.epochs",
+        "body.stages.1.epochs",
+        "body.stages.1.schedule",
+        "body.stages.2.epochs",
     } == set(told)
     assert told["body.batch_size"]["way_out"] == "give 2 or more"
     assert told["body.batch_size"]["value"] == "1"
     assert told["body.callbacks"]["way_out"].startswith("leave this field out")
-    assert "'cosine-restarts'" in told["body.stages.1.fit.schedule"]["way_out"]
-    assert told["body.stages.2.fit.epochs"]["value"] == "4"
-    assert "after 3 or 7" in told["body.stages.2.fit.epochs"]["way_out"]
+    assert "'cosine-restarts'" in told["body.stages.1.schedule"]["way_out"]
+    assert told["body.stages.2.epochs"]["value"] == "4"
+    assert "after 3 or 7" in told["body.stages.2.epochs"]["way_out"]
     assert all(entry["way_out"] and entry["detail"] for entry in told.values())
+
+
+def test_a_field_is_named_as_it_was_posted(client: TestClient, zoo: Zoo) -> None:
+    body = FINE_TUNE.model_dump(mode="json") | {"name": "mine"}
+    body["stages"][1] |= {"schedule": {"kind": "cosine-restarts", "cycle_len": 0}}
+    body["stages"][2] |= {"early_stopping": {"metric": "loss"}, "lr": -1}
+    del body["stages"][2]["name"]
+    body["stages"][3] |= {"tta_views": 99, "kind": "evaluate"}
+    expected = {
+        "stages.1.schedule.cycle_len",
+        "stages.2.name",
+        "stages.2.lr",
+        "stages.2.early_stopping.patience",
+        "stages.2.early_stopping.metric",
+        "stages.3.tta_views",
+    }
+    problem = client.post(RECIPES, json=body).json()
+    assert {entry["field"] for entry in problem["errors"]} == {f"body.{e}" for e in expected}
+    # In full in a run, where it might have been a name.
+    problem = client.post(RUNS, json={"dataset": "bears", "recipe": body}).json()
+    below = {f"body.recipe.{field}" for field in expected}
+    assert {entry["field"] for entry in problem["errors"]} == {"body.recipe", *below}
+    del body["stages"][0], body["stages"][1:]
+    with pytest.raises(BrokenRecipeError, match="another version") as refused:
+        stored_recipe(body)
+    assert refused.value.field == "recipe.stages.0.schedule.cycle_len"
 
 
 def test_all_that_no_trainer_could_follow_is_told_at_once(client: TestClient) -> None:
@@ -143,7 +169,7 @@ def test_all_fields_of_a_stage_that_do_not_go_together_are_told(client: TestClie
     body["stages"][2] |= {"early_stopping": {"patience": 2}}
     problem = client.post(RECIPES, json=body).json()
     told = {entry["field"]: entry for entry in problem["errors"]}
-    first, second = "body.stages.1.fit", "body.stages.2.fit"
+    first, second = "body.stages.1", "body.stages.2"
     assert set(told) == {
         "body.augment.min_zoom",
         f"{first}.lr_body",

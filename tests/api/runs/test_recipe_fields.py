@@ -20,7 +20,7 @@ def test_a_stage_is_named_by_what_may_name_a_file(client: TestClient, name: str)
     wrong["stages"][2]["name"] = name  # type: ignore[index]
     answer = client.post(RECIPES, json=wrong)
     assert (answer.status_code, answer.json()["code"]) == (422, "malformed")
-    assert answer.json()["errors"][0]["field"] == "body.stages.2.fit.name"
+    assert answer.json()["errors"][0]["field"] == "body.stages.2.name"
 
 
 @pytest.mark.parametrize("name", ["features", "lr-find head"])
@@ -39,8 +39,8 @@ def test_a_fit_stage_takes_no_name_from_what_a_run_cost_beside_it(
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("stages.2.fit.frozen_to", 3),
-        ("stages.2.fit.frozen_to", -4),
+        ("stages.2.frozen_to", 3),
+        ("stages.2.frozen_to", -4),
         ("preprocess.std.0", 0),
         ("augment.max_zoom", 1e9),
     ],
@@ -50,7 +50,7 @@ def test_a_number_that_no_model_can_follow_is_refused(
 ) -> None:
     wrong: object = body()
     inside = wrong
-    *path, last = [part for part in field.split(".") if part != "fit"]
+    *path, last = field.split(".")
     for part in path:
         inside = inside[int(part) if part.isdigit() else part]  # type: ignore[index]
     inside[int(last) if last.isdigit() else last] = value  # type: ignore[index]
