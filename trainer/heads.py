@@ -4,7 +4,9 @@ The features of many pictures are more than memory should hold: they are read in
 each step of the solver.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +25,8 @@ ITERATIONS: Final = 100
 """Of L-BFGS, at most; standardised features need 30 to 60."""
 CHUNK_BYTES: Final = 16 * 1024 * 1024
 """Of features that are in memory at a time."""
+
+log = logging.getLogger(__name__)
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -43,11 +47,10 @@ def head_judge(
     def judge(taught: Rows, judged: Rows) -> NDArray[np.floating]:
         size = max(1, chunk_bytes // features[:1].nbytes)
         mean, scale = _standard(features, taught, size)
-        known: Iterable[Tensor] = _Chunks(features, taught, mean, scale, device, size)
-        if device.type != "cpu":
-            known = list(known)  # a GPU has room for them, and they travel once
+        known = _Chunks(features, taught, mean, scale, device, size)
         target = torch.from_numpy(place[taught]).to(device)
-        weight, bias = fit_head(known, target, classes=classes, penalty=penalty)
+        solve = fit_head if device.type == "cpu" else fit_held
+        weight, bias = solve(known, target, classes=classes, penalty=penalty)
         unknown = _Chunks(features, judged, mean, scale, device, size)
         answers = [(part @ weight + bias).softmax(dim=1).cpu().numpy() for part in unknown]
         return np.concatenate(answers)
@@ -90,6 +93,22 @@ def fit_head(
 
     solver.step(objective)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
+
+
+def fit_held(
+    known: Iterable[Tensor], labels: Tensor, *, classes: int, penalty: float
+) -> tuple[Tensor, Tensor]:
+    """Do what `fit_head` does with all features on the device, where they travel once.
+
+    Where they do not fit there, they are read as often as on a CPU.
+    """
+    with suppress(torch.OutOfMemoryError):
+        return fit_head(list(known), labels, classes=classes, penalty=penalty)
+    # Not in the handler of the error, where they are held.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    log.warning("the features of %d pictures do not fit on the device: read anew", len(labels))
+    return fit_head(known, labels, classes=classes, penalty=penalty)
 
 
 @dataclass(frozen=True)

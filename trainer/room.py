@@ -55,7 +55,7 @@ def check_room(
     *,
     what: str,
     field: str,
-    value: str,
+    value: str | None = None,
     way_out: str,
     free: Free = free_bytes,
 ) -> None:
