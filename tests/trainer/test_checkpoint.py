@@ -8,7 +8,7 @@ import torch
 
 from bearloop.contract.jobs import checkpoint_prefix
 from bearloop.contract.runs import EpochPoint, RunSpec, StepPoint
-from bearloop.store import TEMPORARY, FolderStore
+from bearloop.store import TEMPORARY, FolderStore, open_store
 from tests.trainer.versions import pictures, put_version, recipe, whole
 from trainer.checkpoint import Checkpoints, FitState
 from trainer.model import Classifier, build_classifier
@@ -128,3 +128,12 @@ def test_a_run_that_is_done_leaves_none(store: FolderStore, spec: RunSpec) -> No
     assert keys(store) == []
     assert not list((store.folder / checkpoint_prefix("job-1")).iterdir())
     assert checkpoints.newest() is None
+
+
+def test_a_run_that_is_done_leaves_none_in_a_bucket(s3_url: str, spec: RunSpec) -> None:
+    bucket = open_store(s3_url)
+    checkpoints = Checkpoints(bucket, spec)
+    checkpoints.save(*trained(1))
+    bucket.put("jobs/job-1/result", b"stays")
+    checkpoints.clear()
+    assert [info.key for info in bucket.list("")] == ["jobs/job-1/result"]
