@@ -171,6 +171,7 @@ def take_gradient(run: Run, model: Classifier, *, plain: bool = False) -> dict[s
     rows, labels = labelled(run.items, "train")
     batch = np.arange(len(rows))
     mine = ranks.share(batch)
+    recipe = recipe.model_copy(update={"batch_size": len(batch) // recipe.accumulate})
     loss = train_step(
         ranks.learner(model),
         torch.optim.SGD(model.parameters(), lr=0.0),
