@@ -23,7 +23,8 @@ MAGIC: Final = (
     (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), "BMP"),
 )
 # In a JPEG's coded data 0xff is followed by 0 or a restart marker; anything else is a marker.
-JPEG_MARKER: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# Any number of 0xff may stand before it: the last one does, and `\xff+` would be quadratic in them.
+JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 JPEG_START, JPEG_END = 0xD8, 0xD9
 PNG_END: Final = b"IEND\xaeB`\x82"
 EXIF_ORIENTATION: Final = 0x0112

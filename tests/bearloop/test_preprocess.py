@@ -1,12 +1,15 @@
 """The one decoder against what people and hostile hosts bring."""
 
 import io
+import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from bearloop.preprocess import PictureError, picture_format, read_picture
+from bearloop.preprocess import JPEG_MARKER, PictureError, picture_format, read_picture
 from tests.fixtures.pictures import (
     SIZE,
     animated_gif,
@@ -85,6 +88,25 @@ class TestWhatIsTaken:
     def test_bytes_behind_the_end_do_no_harm(self) -> None:
         assert read_picture(jpeg() + bytes(1000)).size == SIZE
         assert read_picture(jpeg() + b"\xff\xda a film of the moment").size == SIZE
+
+    def test_a_long_run_of_the_marker_byte_is_passed_over_once(self) -> None:
+        # A search that begins anew at each byte of the run would not come back for hours.
+        data = jpeg()
+        scan = data.index(b"\xff\xda") + 2
+        scan += int.from_bytes(data[scan : scan + 2], "big")
+        stuffed = data[:scan] + b"\xff" * 1_000_000 + b"\0" + data[scan:]
+        assert read_picture(stuffed).size == SIZE
+
+    @given(
+        data=st.lists(st.sampled_from(b"\x00\x01\xd0\xd7\xd8\xd9\xfe\xff"), max_size=12).map(bytes),
+        start=st.integers(0, 12),
+    )
+    def test_a_marker_is_found_behind_any_number_of_marker_bytes(
+        self, data: bytes, start: int
+    ) -> None:
+        told = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])").search(data, start)
+        found = JPEG_MARKER.search(data, start)
+        assert (found and (found.end(), found[1])) == (told and (told.end(), told[1]))
 
 
 class TestWhatIsRefused:
