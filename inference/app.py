@@ -57,6 +57,7 @@ def create_app(parts: Serving) -> FastAPI:
     app.add_exception_handler(RequestValidationError, errors.bad_parameters)
     app.add_exception_handler(ClientDisconnect, errors.gone)
     app.add_exception_handler(HTTPException, errors.http_error)
+    app.add_exception_handler(Exception, errors.unexpected)
     return app
 
 

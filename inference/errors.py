@@ -128,6 +128,14 @@ def http_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, error.status_code, code=code, detail=detail, headers=error.headers)
 
 
+def unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Answer what nobody foresaw; the server's log has the traceback, the caller only this."""
+    del error
+    return _answer(
+        request, 500, code="internal_error", detail="the server failed; its log says at what"
+    )
+
+
 def _answer(
     request: Request,
     status: int,

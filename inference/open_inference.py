@@ -82,6 +82,20 @@ async def model_metadata(model: str, parts: Caller) -> dict[str, Any]:
     }
 
 
+@router.get("/models/{model}/versions/{digest}")
+async def version_metadata(model: str, digest: str, parts: Caller) -> dict[str, Any]:
+    """Describe this version of the model, the one that is here."""
+    _check_version(parts, model, digest)
+    return await model_metadata(model, parts)
+
+
+@router.get("/models/{model}/versions/{digest}/ready")
+async def version_ready(model: str, digest: str, parts: Anyone) -> JSONResponse:
+    """Say whether requests to this version of the model are welcome."""
+    _check_version(parts, model, digest)
+    return readiness(parts)
+
+
 @router.get("/models/{model}/ready")
 async def model_ready(model: str, parts: Anyone) -> JSONResponse:
     """Say whether requests to this model are welcome."""
@@ -96,6 +110,21 @@ async def infer(model: str, request: Request, parts: Caller) -> JSONResponse:
     parts.pool.check()
     async with parts.bodies.whole(request) as body:
         return JSONResponse(await parts.pool.run(partial(_infer, engine, body)))
+
+
+@router.post("/models/{model}/versions/{digest}/infer")
+async def version_infer(
+    model: str, digest: str, *, request: Request, parts: Caller
+) -> JSONResponse:
+    """Run this version of the model, or no other."""
+    _check_version(parts, model, digest)
+    return await infer(model, request, parts)
+
+
+def _check_version(parts: Serving, model: str, digest: str) -> None:
+    engine = _engine(parts, model)
+    if digest != engine.digest:
+        raise UnknownModelError(f"no version {digest!r} of {model!r}: this is {engine.digest!r}")
 
 
 def _engine(parts: Serving, model: str) -> Engine:
@@ -117,6 +146,11 @@ def _infer(engine: Engine, body: bytes) -> dict[str, Any]:
         place = ".".join(str(part) for part in first["loc"])
         raise MalformedError(f"{place or 'body'}: {first['msg']}") from error
     logits = engine.logits(_pixels(engine, asked))
+    if not np.isfinite(logits).all():
+        raise MalformedError(
+            "data: the model answers these pixels with numbers that are not finite; "
+            "normalise them with the mean and std of the metadata's `preprocess`"
+        )
     found: dict[str, NDArray[Any]] = {"logits": logits, "probabilities": probabilities(logits)}
     wanted = [output.name for output in asked.outputs or []] or OUTPUTS
     answer = {

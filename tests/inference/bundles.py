@@ -43,10 +43,15 @@ def expected(colour: tuple[int, int, int]) -> dict[str, float]:
     return {entry.name: float(part) for entry, part in zip(CLASSES, share, strict=True)}
 
 
-def model_bytes() -> bytes:
-    """Return the ONNX model `pixels` float32 [n, 3, 16, 16] -> `logits` float32 [n, 3]."""
+def model_bytes(*, adds_up: bool = False) -> bytes:
+    """Return the ONNX model `pixels` float32 [n, 3, 16, 16] -> `logits` float32 [n, 3].
+
+    One that adds up makes one picture of the n: only one at a time is answered as it should be.
+    """
+    seen = "sum" if adds_up else "pixels"
     nodes = [
-        helper.make_node("GlobalAveragePool", ["pixels"], ["pooled"]),
+        helper.make_node("ReduceSum", ["pixels", "axes"], ["sum"], keepdims=1),
+        helper.make_node("GlobalAveragePool", [seen], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["means"]),
         helper.make_node("Gemm", ["means", "weights", "bias"], ["logits"]),
     ]
@@ -55,7 +60,11 @@ def model_bytes() -> bytes:
         "colours",
         [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(WEIGHTS, "weights"), numpy_helper.from_array(BIAS, "bias")],
+        [
+            numpy_helper.from_array(WEIGHTS, "weights"),
+            numpy_helper.from_array(BIAS, "bias"),
+            numpy_helper.from_array(np.array([0]), "axes"),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
@@ -68,6 +77,7 @@ def save(
     golden: Sequence[tuple[int, int, int]] = (RED, GREEN),
     shift: float = 0.0,
     seed: int = 1,
+    adds_up: bool = False,
 ) -> str:
     """Save a bundle into a folder store and return its prefix.
 
@@ -85,7 +95,7 @@ def save(
                 probabilities=(first - shift, second + shift, third),
             )
         )
-    model = model_bytes()
+    model = model_bytes(adds_up=adds_up)
     card = BundleCard(
         model="colours",
         classes=CLASSES,

@@ -1,15 +1,18 @@
 """The Open Inference Protocol, as its clients speak it."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from bearloop.contract.environment import BUNDLE
 from bearloop.contract.preprocess import Preprocess
 from bearloop.preprocess import preprocess
 from tests.inference import bundles
 from tests.inference.bundles import BLUE, GREEN, RED, SIZE, picture
+from tests.inference.conftest import Start
 
 INFER = "/v2/models/colours/infer"
 
@@ -54,6 +57,7 @@ def test_only_the_wanted_outputs_are_answered(public: httpx.Client) -> None:
         ({"data": ["a"]}, "data"),
         ({"data": [[1.0], [1.0, 2.0]]}, "data"),
         ({"data": [None]}, "finite"),
+        ({"data": [3e38] * (2 * 3 * SIZE * SIZE)}, "the model answers these pixels"),
     ],
 )
 def test_a_malformed_request_is_told_why(
@@ -85,3 +89,37 @@ def test_metadata_says_what_the_model_takes_and_gives(public: httpx.Client, bund
     assert told["inputs"] == [{"name": "pixels", "datatype": "FP32", "shape": [-1, 3, SIZE, SIZE]}]
     assert told["parameters"]["classes"] == ["black", "grizzly", "teddy"]
     assert told["versions"] == [bundle.split("/")[1]]
+
+
+def test_a_version_is_the_bundles_digest_and_there_is_one(
+    public: httpx.Client, private: httpx.Client, bundle: str
+) -> None:
+    digest = bundle.split("/")[1]
+    here = f"/v2/models/colours/versions/{digest}"
+    assert public.get(here).json() == public.get("/v2/models/colours").json()
+    assert public.get(f"{here}/ready").json() == {"ready": True, "bundle": digest}
+    told = public.post(f"{here}/infer", json=asked())
+    assert told.status_code == 200
+    assert told.json() == public.post(INFER, json=asked()).json()
+
+    for wrong in (f"/v2/models/colours/versions/{digest[:-1]}", here.replace("colours", "other")):
+        for answer in (
+            public.get(wrong),
+            public.get(f"{wrong}/ready"),
+            public.post(f"{wrong}/infer", json=asked()),
+        ):
+            assert answer.status_code == 404
+            assert answer.json()["error"].startswith("unknown_model: no ")
+
+    nobody = {"Authorization": ""}
+    assert private.get(here, headers=nobody).status_code == 401
+    assert private.post(f"{here}/infer", json=asked(), headers=nobody).status_code == 401
+
+
+def test_what_nobody_foresaw_has_the_form_of_an_error_too(start: Start, store: Path) -> None:
+    client = start({BUNDLE: bundles.save(store, adds_up=True)}).wait_until_ready().client
+    assert client.post("/classify", content=picture()).status_code == 200
+    answer = client.post(INFER, json=asked())
+    assert answer.status_code == 500
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"].startswith("internal_error: ")
