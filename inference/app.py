@@ -17,6 +17,7 @@ from inference import classify, errors, health, open_inference
 from inference.access import Tokens
 from inference.body import Bodies
 from inference.cpus import usable_cpus
+from inference.crowd import Crowd
 from inference.engine import Engine, check_golden
 from inference.metrics import Metrics
 from inference.pool import Pool
@@ -40,6 +41,7 @@ def build_serving(settings: Settings, bundle: Bundle) -> Serving:
         bodies=Bodies(max_bytes=settings.max_bytes, max_buffered=BUFFERED),
         metrics=Metrics(engine, pool),
         fetcher=_fetcher(settings) if settings.fetches else None,
+        requests=settings.requests,
     )
 
 
@@ -50,6 +52,8 @@ def create_app(parts: Serving) -> FastAPI:
     app.state.serving = parts
     for routes in (classify.router, open_inference.router, health.router):
         app.include_router(routes)
+    # What is added last is outermost: refused requests are measured too.
+    app.add_middleware(Crowd, limit=parts.requests)
     app.add_middleware(_Measured, parts=parts)
     app.add_exception_handler(errors.RefusalError, errors.refusal)
     app.add_exception_handler(PictureError, errors.bad_picture)

@@ -13,6 +13,7 @@ from datetime import timedelta
 import uvicorn
 
 from inference.app import create_app
+from inference.heads import PromptProtocol
 from inference.serving import Serving
 
 HANDSHAKE = timedelta(seconds=0.2)
@@ -49,7 +50,7 @@ def serve(parts: Serving, listener: socket.socket, *, linger: timedelta) -> None
         server_header=False,
         log_level="warning",
         timeout_graceful_shutdown=60,
-        limit_concurrency=1024,
+        http=PromptProtocol,
     )
     server = _DrainingServer(config, parts=parts, listener=listener, linger=linger)
     server.run(sockets=[listener])

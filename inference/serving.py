@@ -28,6 +28,8 @@ class Serving:
     metrics: Metrics
     fetcher: Fetcher | None
     """None where addresses are not fetched."""
+    requests: int
+    """That may be open at once."""
     fetches: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FETCHES))
     """Addresses being fetched; each may hold a whole picture in memory."""
     draining: bool = False

@@ -21,6 +21,7 @@ VARIABLES = {
     "max_pixels": "BEARLOOP_MAX_PIXELS",
     "threads": THREADS,
     "queue": "BEARLOOP_QUEUE",
+    "requests": "BEARLOOP_REQUESTS",
     "linger": LINGER,
 }
 """Field to variable; one that is unset or empty leaves the field's default."""
@@ -53,6 +54,9 @@ class Settings(BaseModel):
     """CPUs to use, and pictures in work at once; None: as many as the CPU limit allows."""
     queue: int = Field(default=32, ge=0)
     """Pictures that may wait; one more is answered with 503."""
+    requests: int = Field(default=1024, ge=1)
+    """Requests that may be open at once, their bodies on the way or not; one more is answered with
+    503, but for those of probes and Prometheus."""
     linger: timedelta = timedelta(seconds=0.5)
     """How long connections are still taken after SIGTERM, while the traffic moves elsewhere."""
 
