@@ -40,18 +40,22 @@ class Bodies:
             return
         async with self.whole(request, envelope=ENVELOPE) as data:
             picture = file_part(data, options.get(b"boundary"))
+            # Only the picture is held while it is worked on, not the form around it too.
+            del data
             self._check_size(len(picture), self.max_bytes)
             yield picture
 
     @asynccontextmanager
     async def whole(self, request: Request, *, envelope: int = 0) -> AsyncIterator[bytes]:
         """Give the whole body; raises TooLargeError, SlowBodyError or BusyError."""
-        held = bytearray()
+        held, size = bytearray(), 0
         try:
             await self._read_in_time(request, held, limit=self.max_bytes + envelope)
-            yield bytes(held)
+            size = len(held)
+            # Without a name here: the caller alone says how long it is held.
+            yield _emptied(held)
         finally:
-            self.buffered -= len(held)
+            self.buffered -= size + len(held)
 
     async def _read_in_time(self, request: Request, held: bytearray, *, limit: int) -> None:
         try:
@@ -91,6 +95,12 @@ def file_part(data: bytes, boundary: bytes | None) -> bytes:
     if reader.found is None:
         raise MalformedError("the form has no field `file`: send the picture as `-F file=@NAME`")
     return bytes(reader.found)
+
+
+def _emptied(held: bytearray) -> bytes:
+    whole = bytes(held)
+    held.clear()
+    return whole
 
 
 class _PartReader:

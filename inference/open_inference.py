@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from inference.engine import Engine, probabilities
 from inference.errors import MalformedError, UnknownModelError
@@ -19,6 +19,8 @@ from inference.serving import Anyone, Caller, Serving
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 MAX_PICTURES = 64
 """In one request."""
+MARKS = 10_000
+"""Brackets, braces, quotes and commas that a body may have beside those of its pixels."""
 OUTPUTS = ("logits", "probabilities")
 
 
@@ -26,7 +28,7 @@ class InputTensor(BaseModel):
     """One input of a request."""
 
     name: str
-    shape: list[int]
+    shape: list[int] = Field(max_length=8, fail_fast=True)
     datatype: Literal["FP32"]
     data: list[Any]
     """Numbers, flat in row-major order or nested."""
@@ -42,8 +44,8 @@ class InferRequest(BaseModel):
     """The body of an inference request; what else the protocol allows in it is passed over."""
 
     id: str | None = None
-    inputs: list[InputTensor]
-    outputs: list[WantedOutput] | None = None
+    inputs: list[InputTensor] = Field(fail_fast=True)
+    outputs: list[WantedOutput] | None = Field(default=None, fail_fast=True)
 
 
 @router.get("")
@@ -139,10 +141,11 @@ def _shape(name: str, shape: list[int]) -> dict[str, Any]:
 
 def _infer(engine: Engine, body: bytes) -> dict[str, Any]:
     """Answer one request; here, since parsing a batch's JSON is slow enough to need the thread."""
+    _check_structure(body, engine.card.preprocess.size)
     try:
         asked = InferRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_input=False, include_context=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise MalformedError(f"{place or 'body'}: {first['msg']}") from error
     logits = engine.logits(_pixels(engine, asked))
@@ -162,6 +165,22 @@ def _infer(engine: Engine, body: bytes) -> dict[str, Any]:
         ],
     }
     return answer if asked.id is None else answer | {"id": asked.id}
+
+
+def _check_structure(body: bytes, size: int) -> None:
+    """Refuse, unread, what would be more numbers than are taken, or millions of other objects."""
+    lists = sum(body.count(character) for character in (b"[", b"{", b'"'))
+    # One list per row, channel and picture; one for each number would take 40 times the body.
+    if lists > MARKS + MAX_PICTURES * (1 + 3 + 3 * size):
+        raise MalformedError(
+            f"body: {lists} brackets, braces and quotes; send `data` as numbers, flat or nested "
+            "in pictures, channels and rows"
+        )
+    if (commas := body.count(b",")) > MARKS + MAX_PICTURES * 3 * size * size:
+        raise MalformedError(
+            f"body: {commas} commas; send at most {MAX_PICTURES} pictures of {3 * size * size} "
+            "numbers each"
+        )
 
 
 def _pixels(engine: Engine, asked: InferRequest) -> NDArray[np.float32]:

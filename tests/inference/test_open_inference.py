@@ -6,10 +6,12 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from bearloop.contract.environment import BUNDLE
 from bearloop.contract.preprocess import Preprocess
 from bearloop.preprocess import preprocess
+from inference.open_inference import InferRequest
 from tests.inference import bundles
 from tests.inference.bundles import BLUE, GREEN, RED, SIZE, picture
 from tests.inference.conftest import Start
@@ -57,6 +59,12 @@ def test_only_the_wanted_outputs_are_answered(public: httpx.Client) -> None:
         ({"data": ["a"]}, "data"),
         ({"data": [[1.0], [1.0, 2.0]]}, "data"),
         ({"data": [None]}, "finite"),
+        ({"data": [[]] * 20_000}, "brackets, braces and quotes"),
+        ({"data": [[0]] * 20_000}, "brackets, braces and quotes"),
+        ({"data": [{}] * 20_000}, "brackets, braces and quotes"),
+        ({"data": [""] * 20_000}, "brackets, braces and quotes"),
+        ({"data": [0] * 64 * 1000}, "at most 64 pictures of 768 numbers"),
+        ({"shape": [1] * 9}, "at most 8"),
         ({"data": [3e38] * (2 * 3 * SIZE * SIZE)}, "the model answers these pixels"),
     ],
 )
@@ -67,6 +75,27 @@ def test_a_malformed_request_is_told_why(
     assert answer.status_code == 400
     assert list(answer.json()) == ["error"]
     assert says in answer.json()["error"]
+
+
+def test_the_largest_request_is_taken_however_deeply_it_is_nested(public: httpx.Client) -> None:
+    pixels = np.zeros((64, 3, SIZE, SIZE))
+    for data in (pixels.tolist(), pixels.ravel().tolist()):
+        answer = public.post(INFER, json=asked(shape=list(pixels.shape), data=data))
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [0] * 9},
+        {"inputs": [], "outputs": [0] * 9},
+        {"inputs": [asked()["inputs"][0] | {"shape": [None] * 9}]},
+    ],
+)
+def test_the_first_fault_of_millions_ends_the_reading(body: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        InferRequest.model_validate(body)
+    assert caught.value.error_count() == 1
 
 
 def test_errors_have_the_protocols_form(public: httpx.Client) -> None:
