@@ -15,7 +15,8 @@ from api.datasets.diff import Diff, diff
 from api.datasets.find import find_version
 from api.datasets.freezable import check_classes, check_some, check_splits
 from api.datasets.splits import Member, Shares, Split, assign_folds, assign_splits
-from api.tables import Class, Dataset, DatasetImage, Version
+from api.merged_classes import merged_classes
+from api.tables import Dataset, DatasetImage, Version
 from bearloop.contract.manifest import ManifestRow, manifest_digest
 from bearloop.contract.record import ClassEntry
 from bearloop.manifest_file import read_manifest, write_manifest
@@ -98,7 +99,7 @@ def freeze_with_decisions(
     """
     dataset = session.get_one(Dataset, base.dataset_id)
     lock_labels(session, dataset.id)
-    merged = _merged(session, dataset.id)
+    merged = merged_classes(session, dataset.id)
     rows = read_rows(store, base)
     unknown = changes.keys() - {row.sha256 for row in rows}
     if unknown:
@@ -165,13 +166,6 @@ def _save_splits(session: Session, dataset_id: int, given: Mapping[str, Split]) 
     values = {"images": list(given), "splits": list(given.values()), "dataset_id": dataset_id}
     if given:
         session.execute(SAVE_SPLITS, values)
-
-
-def _merged(session: Session, dataset_id: int) -> dict[int, int]:
-    rows = select(Class.id, Class.merged_into).where(
-        Class.dataset_id == dataset_id, Class.merged_into.is_not(None)
-    )
-    return {merged: into for merged, into in session.execute(rows) if into is not None}
 
 
 def _latest(session: Session, dataset: Dataset) -> Version | None:

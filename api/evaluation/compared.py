@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from api.errors import UnprocessableError
 from api.evaluation.comparison import Paired, Pairs, compare, flips
 from api.evaluation.reports import RunReport
+from api.merged_classes import as_merged
 from bearloop.contract.report import SplitName
 from bearloop.report_file import read_columns
 from bearloop.store import Store
@@ -48,7 +49,7 @@ class Comparison:
     cleaned_labels: Paired
     """Measured under the labels of b's version."""
     relabelled: int
-    """Images of these whose label differs between the versions."""
+    """Images of these whose label differs between the versions; that of merged classes does not."""
     fixed: tuple[Flip, ...]
     """Wrong by a and right by b under the cleaned labels; the first hundred by sha256."""
     broken: tuple[Flip, ...]
@@ -56,7 +57,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Column:
-    """One run's labelled images of the split, sorted by sha256."""
+    """One run's labelled images of the split, sorted by sha256; classes as merged by now."""
 
     sha256: NDArray[np.str_]
     label: NDArray[np.int64]
@@ -66,6 +67,7 @@ class _Column:
 def compare_runs(store: Store, a: RunReport, b: RunReport) -> Comparison:
     """Compare on the test split if both runs have it, else on valid; plain predictions.
 
+    A class that was merged into another one counts as that one, in labels and predictions.
     Raises NotComparableError when the runs share no dataset or no labelled image.
     """
     split = _shared_split(a, b)
@@ -119,8 +121,8 @@ def _column(store: Store, report: RunReport, split: SplitName) -> _Column:
     return _Column(
         # Fixed width: sorted and joined without a Python object per image.
         sha256=table["sha256"].to_numpy().astype("U64"),
-        label=table["label"].to_numpy().astype(np.int64),
-        predicted=table["predicted"].to_numpy().astype(np.int64),
+        label=as_merged(table["label"].to_numpy().astype(np.int64), report.merged),
+        predicted=as_merged(table["predicted"].to_numpy().astype(np.int64), report.merged),
     )
 
 

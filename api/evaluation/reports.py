@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from api.access import Caller
 from api.errors import NotFoundError
 from api.evaluation.noise import OutOfFold
+from api.merged_classes import merged_classes
 from api.paging import after_number
 from api.runs.runs import find_run
 from api.runs.twin_search import find_twin, full_run
@@ -50,6 +51,8 @@ class RunReport:
     summary: Summary
     names: dict[int, str]
     """Today's name of each class of the dataset, by id; merged ones too."""
+    merged: dict[int, int]
+    """Of each merged class, the one that it is part of now, by id."""
     keys: dict[Order, str]
     """Parquet file of each order, in the project's store."""
     train_on: TrainOn = "train"
@@ -80,6 +83,7 @@ def find_report(session: Session, caller: Caller, number: int) -> RunReport:
         dataset=found.dataset,
         summary=Summary.model_validate(report.summary),
         names=class_names(session, found.dataset.id),
+        merged=merged_classes(session, found.dataset.id),
         keys={"loss": report.loss_key, "label_issue": report.label_issue_key},
         train_on=recipe.train_on,
         twin=find_twin(session, found.run, recipe),

@@ -45,7 +45,10 @@ def compare_runs(
     a: Annotated[int, Query(description="Number of the earlier run.")],
     b: Annotated[int, Query(description="Number of the later run.")],
 ) -> ComparisonView:
-    """Compare two runs on the same images, under the labels of each one's version."""
+    """Compare two runs on the same images, under the labels of each one's version.
+
+    A class that was merged into another one since counts as that one, for both runs.
+    """
     return views.show_comparison(session, store, caller, a=a, b=b)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from api import leases
+from api.merged_classes import merged_classes
 from api.promotion.measured import NOT_MEASURED, Measured, measured
 from api.promotion.states import UNFINISHED, PromotionState
 from api.settings import Settings
@@ -33,6 +34,8 @@ class Case:
     champion: Measured = NOT_MEASURED
     """The same of the live promotion's run."""
     class_names: dict[int, str] = field(default_factory=dict)
+    merged: dict[int, int] = field(default_factory=dict)
+    """Of each merged class of the dataset, the one that it is part of now, by id."""
     overdue: bool = False
     """The unfinished promotion is past its deadline."""
     abandoned: bool = False
@@ -100,14 +103,15 @@ def _with_promotion(
     age = func.now() - Promotion.moved_at
     late = (age > settings.roll_out, age > settings.roll_out + 3 * settings.lease)
     overdue, abandoned = session.execute(select(*late).where(Promotion.id == promotion.id)).one()
-    classes = select(Version.classes).join(Run, Run.version_id == Version.id)
-    entries = session.scalars(classes.where(Run.id == promotion.run_id)).one()
+    versions = select(Version).join(Run, Run.version_id == Version.id)
+    version = session.scalars(versions.where(Run.id == promotion.run_id)).one()
     return replace(
         case,
         report=session.get(Report, promotion.run_id),
         challenger=measured(session, promotion.run_id),
         champion=measured(session, case.live.run_id) if case.live else NOT_MEASURED,
-        class_names={entry["id"]: entry["name"] for entry in entries},
+        class_names={entry["id"]: entry["name"] for entry in version.classes},
+        merged=merged_classes(session, version.dataset_id),
         overdue=overdue,
         abandoned=abandoned,
     )

@@ -3,11 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from api.merged_classes import as_merged
 from api.promotion.asking import Classified, PictureRefusedError
 from api.promotion.gates import Answer, ClassPair, Gate, NoClassFalls, NotWorseThanChampion, Parity
 from api.tables import Report
 from bearloop.contract.report import ReportRow, Summary
-from bearloop.report_file import count_rows, iter_rows, read_page
+from bearloop.report_file import count_rows, iter_rows, read_columns, read_page
 from bearloop.store import Store, image_key
 
 HELD_OUT = ("valid", "test")
@@ -60,17 +66,30 @@ def ask_about(
 
 
 def pair_with_champion(
-    store: Store, champion: Report, challenger: Report, *, names: Mapping[int, str]
+    store: Store,
+    champion: Report,
+    challenger: Report,
+    *,
+    names: Mapping[int, str],
+    merged: Mapping[int, int],
 ) -> list[ClassPair]:
-    """Count per class who was right, on the images held out from both; the newest labels count."""
-    predicted = {row.sha256: row.predicted for row in _held_out(store, champion)}
-    rights: dict[int, list[tuple[bool, bool]]] = {}
-    for row in _held_out(store, challenger):
-        if row.label is not None and row.sha256 in predicted:
-            right = (predicted[row.sha256] == row.label, row.predicted == row.label)
-            rights.setdefault(row.label, []).append(right)
+    """Count per class who was right, on the images held out from both; the newest labels count.
+
+    `merged`: of each class that was merged, the one that it is part of now, by id. A champion that
+    still tells the two apart is right with either. Reads the four columns that this takes, whole.
+    """
+    before = _held_out_columns(store, champion)
+    after = _held_out_columns(store, challenger)
+    after = after.filter(after["label"].is_valid())
+    _, at_before, at_after = np.intersect1d(
+        _sha256(before), _sha256(after), assume_unique=True, return_indices=True
+    )
+    label = as_merged(after["label"].to_numpy()[at_after].astype(np.int64), merged)
+    old = as_merged(before["predicted"].to_numpy()[at_before], merged) == label
+    new = as_merged(after["predicted"].to_numpy()[at_after], merged) == label
     return [
-        _class_pair(names.get(label, f"class {label}"), rights[label]) for label in sorted(rights)
+        _class_pair(names.get(one, f"class {one}"), old[label == one], new[label == one])
+        for one in np.unique(label).tolist()
     ]
 
 
@@ -88,6 +107,16 @@ def _held_out(store: Store, report: Report) -> Iterator[ReportRow]:
     return (row for row in iter_rows(store, report.loss_key) if row.split in HELD_OUT)
 
 
+def _held_out_columns(store: Store, report: Report) -> pa.Table:
+    table = read_columns(store, report.loss_key, ("sha256", "split", "label", "predicted"))
+    return table.filter(pc.is_in(table["split"], pa.array(HELD_OUT)))
+
+
+def _sha256(table: pa.Table) -> NDArray[np.bytes_]:
+    # Fixed width: sorted and joined without a Python object per image.
+    return np.asarray(table["sha256"].to_numpy(), dtype="S64")
+
+
 def _answered(picture: bytes, ask: Callable[[bytes], Classified]) -> dict[int, float]:
     try:
         answer = ask(picture)
@@ -97,12 +126,13 @@ def _answered(picture: bytes, ask: Callable[[bytes], Classified]) -> dict[int, f
     return {entry.class_id: entry.probability for entry in answer.predictions}
 
 
-def _class_pair(name: str, rights: Sequence[tuple[bool, bool]]) -> ClassPair:
+def _class_pair(name: str, old: NDArray[np.bool_], new: NDArray[np.bool_]) -> ClassPair:
+    """Count one class's images, on which the champion (`old`) and the challenger were right."""
     return ClassPair(
         name=name,
-        images=len(rights),
-        champion_right=sum(champion for champion, _ in rights),
-        challenger_right=sum(challenger for _, challenger in rights),
-        fixed=sum(challenger and not champion for champion, challenger in rights),
-        broken=sum(champion and not challenger for champion, challenger in rights),
+        images=len(old),
+        champion_right=int(old.sum()),
+        challenger_right=int(new.sum()),
+        fixed=int((new & ~old).sum()),
+        broken=int((old & ~new).sum()),
     )

@@ -35,7 +35,10 @@ class Parity(Record):
 
 
 class NotWorseThanChampion(Record):
-    """Exact McNemar test on the images that both models were held out on: not surely worse."""
+    """Exact McNemar test on the images that both models were held out on: not surely worse.
+
+    A class that was merged into another one since counts as that one, for both models.
+    """
 
     kind: Literal["not-worse-than-champion"] = "not-worse-than-champion"
     significance: float = Field(default=0.05, gt=0, lt=1)

@@ -194,7 +194,9 @@ def _evidence(
         champion = case.champion.report
         # Whole reports are read for it, so only when a gate looks at it.
         pairs = (
-            pair_with_champion(store, champion, measuring, names=case.class_names)
+            pair_with_champion(
+                store, champion, measuring, names=case.class_names, merged=case.merged
+            )
             if champion is not None and compares(gates)
             else []
         )

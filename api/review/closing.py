@@ -14,11 +14,12 @@ from api.datasets.versions import REMOVED, Change, freeze_with_decisions
 from api.evaluation.reports import class_names
 from api.label_state import LabelState, State
 from api.labels import NewEvent, append_events
+from api.merged_classes import merged_classes
 from api.review.queue import Reviewed, hold_open, show_review
 from api.review.retraining import retrain_on
 from api.review.schemas import ChangedSince, ClosedView, Verb
 from api.review.settlement import Outcome, Said, event_of, settle
-from api.tables import Class, DatasetImage, Decision, QueuedImage, Run, Version
+from api.tables import DatasetImage, Decision, QueuedImage, Run, Version
 from bearloop.store import Store
 
 
@@ -59,7 +60,7 @@ def close_review(
 
 
 def _settle(session: Session, found: Reviewed) -> list[_Settled]:
-    merged = _merged(session, found)
+    merged = merged_classes(session, found.dataset.id)
     rows = session.execute(
         select(Decision, DatasetImage)
         .join(
@@ -86,15 +87,6 @@ def _settle(session: Session, found: Reviewed) -> list[_Settled]:
         now = LabelState(cast("State", image.state), image.class_id, image.removed)
         settled.append(_Settled(decision, said, now, settle(said, now)))
     return settled
-
-
-def _merged(session: Session, found: Reviewed) -> dict[int, int]:
-    rows = session.execute(
-        select(Class.id, Class.merged_into).where(
-            Class.dataset_id == found.dataset.id, Class.merged_into.is_not(None)
-        )
-    )
-    return {merged: into for merged, into in rows if into is not None}
 
 
 def _append(session: Session, found: Reviewed, settled: Sequence[_Settled]) -> None:

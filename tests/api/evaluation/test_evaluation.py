@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api.database import Database
-from api.tables import Project
+from api.tables import Class, Project
 from bearloop.intervals import wilson
 from bearloop.store import FolderStore
 from tests.api.evaluation.trained import Seen, Trained, add_run, bears, sha, train
@@ -276,6 +276,24 @@ class TestComparison:
         assert [flip["sha256"] for flip in found["fixed"]] == [sha("d")]
         assert found["fixed"][0]["predicted_a"] == "teddy"
         assert [change["label"] for change in cleaned["classes"]] == ["black", "grizzly"]
+
+    def test_a_merged_class_counts_as_the_one_that_it_is_part_of(
+        self, client: TestClient, database: Database, store: FolderStore, project: Project
+    ) -> None:
+        apart = [Seen(f"s{at}", label=at % 3, predicted=at % 3) for at in range(6)]
+        trained = train(database, store, project, apart)
+        with database.transaction() as session:
+            session.get_one(Class, trained.classes[2]).merged_into = trained.classes[1]
+        together = (
+            *(replace(one, label=min(one.label or 0, 1), predicted=0) for one in apart[:3]),
+            *(replace(one, label=min(one.label or 0, 1), predicted=1) for one in apart[3:]),
+        )
+        add_run(database, store, replace(trained, images=together))
+        found = get(client, "/v1/projects/zoo/runs/compare?a=1&b=2")
+        assert found["relabelled"] == 0
+        for labels in (found["old_labels"], found["cleaned_labels"]):
+            assert (labels["error_a"]["value"], labels["broken"]) == (0, 3)
+            assert [change["label"] for change in labels["classes"]] == ["black", "grizzly"]
 
     def test_the_test_split_is_preferred_when_both_have_it(
         self, client: TestClient, database: Database, store: FolderStore, project: Project

@@ -154,6 +154,35 @@ def test_the_comparison_is_on_images_held_out_from_both(
     assert "black falls most" in shown["reason"]
 
 
+def test_a_champion_that_tells_merged_classes_apart_is_right_with_either(
+    zoo: Zoo, cluster: FakeCluster, promoter: TestClient
+) -> None:
+    anything = {"kind": "parity", "tolerance": 1, "margin": 1}
+    promoter.patch(BEARS, json={"gates": [{"kind": "not-worse-than-champion"}, anything]})
+    held_out = [f"held out {n}".encode() for n in range(12)]
+    champion = zoo.add_run(
+        "d1",
+        pictures=[(picture, "valid", 3) for picture in held_out],
+        predict=lambda _: {70: 0.1, 3: 0.8, 12: 0.1},
+    )
+    promote(promoter, champion)
+    zoo.settle(cluster)
+    zoo.merge(3, into=70)
+    worse = zoo.add_run(
+        "d2",
+        pictures=[(picture, "valid", 70) for picture in held_out],
+        predict=lambda picture: (
+            {70: 0.8, 12: 0.2} if picture == held_out[0] else {70: 0.2, 12: 0.8}
+        ),
+    )
+    second = promote(promoter, worse)
+    zoo.settle(cluster)
+    shown = promoter.get(second).json()
+    assert shown["state"] == "refused"
+    seen = shown["results"][0]["seen"]
+    assert (seen["images"], seen["fixed"], seen["broken"]) == (12, 0, 11)
+
+
 def test_a_second_bundle_replaces_and_one_call_takes_it_back(
     zoo: Zoo, cluster: FakeCluster, promoter: TestClient
 ) -> None:

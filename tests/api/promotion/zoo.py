@@ -14,7 +14,18 @@ from api.promotion.strays import remove_strays
 from api.runs.named_recipes import FINE_TUNE
 from api.settings import Settings
 from api.stores import below_project
-from api.tables import Dataset, Endpoint, Job, JobState, Project, Promotion, Report, Run, Version
+from api.tables import (
+    Class,
+    Dataset,
+    Endpoint,
+    Job,
+    JobState,
+    Project,
+    Promotion,
+    Report,
+    Run,
+    Version,
+)
 from bearloop.contract.recipes import Recipe
 from bearloop.contract.record import ClassEntry
 from bearloop.contract.report import Metric, ReportRow, SplitFigures, Summary
@@ -105,6 +116,17 @@ class Zoo:
             if not self.unfinished():
                 return
         raise AssertionError("the promotion comes to no end")
+
+    def merge(self, class_id: int, *, into: int) -> None:
+        """Make one class of the dataset part of another one, as its owner would."""
+        with self.database.transaction() as session:
+            dataset = self._version().dataset_id
+            session.add_all(
+                Class(id=key, dataset_id=dataset, name=name, position=place)
+                for place, (key, name) in enumerate(CLASSES.items())
+            )
+            session.flush()
+            session.get_one(Class, class_id).merged_into = into
 
     def make_due(self) -> None:
         with self.database.transaction() as session:
