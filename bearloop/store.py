@@ -54,7 +54,9 @@ class Store(Protocol):
 
     def get(self, key: str) -> bytes: ...
 
-    def get_range(self, key: str, *, start: int, length: int) -> bytes: ...
+    def get_range(self, key: str, *, start: int, length: int) -> bytes:
+        """Return up to `length` bytes from `start` on; none where the object has no more."""
+        ...
 
     def size(self, key: str) -> int:
         """Return the object's size in bytes; raises MissingObjectError."""
@@ -233,7 +235,10 @@ class S3Store:
         return self._read(key, range_header=None)
 
     def get_range(self, key: str, *, start: int, length: int) -> bytes:
-        return self._read(key, range_header=f"bytes={start}-{start + length - 1}")
+        try:
+            return self._read(key, range_header=f"bytes={start}-{start + length - 1}")
+        except _PastEndError:
+            return b""
 
     def size(self, key: str) -> int:
         with self._errors("size", key):
@@ -321,6 +326,10 @@ class _TakenError(StoreError):
     pass
 
 
+class _PastEndError(StoreError):
+    pass
+
+
 class _S3Errors:
     """Turns boto's exceptions into ours, with what and where."""
 
@@ -340,6 +349,9 @@ class _S3Errors:
             # Two conditional puts at once: S3 answers 409 to the one that lost.
             if code in {"PreconditionFailed", "412", "ConditionalRequestConflict"}:
                 raise _TakenError(self.what) from error
+            # Of an empty object every range begins past the end.
+            if code in {"InvalidRange", "416"}:
+                raise _PastEndError(self.what) from error
             raise REFUSALS.get(code, StoreError)(f"{self.what}: {error}") from error
         if isinstance(error, NoCredentialsError):
             raise RefusedKeysError(f"{self.what}: {error}") from error

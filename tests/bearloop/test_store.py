@@ -1,4 +1,4 @@
-"""The folder store leaves no half of a file: not on a full disk, and not where a run was killed."""
+"""Both stores answer alike, and the folder store leaves no half of a file of a write cut short."""
 
 import subprocess
 import sys
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bearloop.store import TEMPORARY, FolderStore
+from bearloop.store import TEMPORARY, FolderStore, MissingObjectError, Store, open_store
+from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
 
 DISK_FULL = """
 import resource, sys
@@ -46,3 +47,27 @@ def test_clearing_takes_half_written_files_too_and_nothing_else(tmp_path: Path) 
     assert left == ["jobs/1/.new-half", "jobs/12/.new-half"]
     assert [info.key for info in store.list("")] == ["jobs/1/result", "jobs/12/a"]
     store.clear("jobs/none/")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A folder and a bucket in turn."""
+    if request.param == "folder":
+        return FolderStore(tmp_path)
+    return open_store(request.getfixturevalue("s3_url"))
+
+
+@pytest.mark.parametrize(("data", "start"), [(b"", 0), (b"bear", 4), (b"bear", 9)])
+def test_a_range_past_the_end_holds_nothing(either: Store, data: bytes, start: int) -> None:
+    either.put("a/b", data)
+    assert either.get_range("a/b", start=start, length=3) == b""
+
+
+def test_a_range_over_the_end_holds_what_there_is(either: Store) -> None:
+    either.put("a/b", b"bear")
+    assert either.get_range("a/b", start=2, length=9) == b"ar"
+
+
+def test_a_range_of_nothing_is_missing(either: Store) -> None:
+    with pytest.raises(MissingObjectError):
+        either.get_range("a/none", start=0, length=1)

@@ -185,6 +185,18 @@ class TestLayouts:
         lines = imported(store, FolderSource(uri=f"{s3_url}/pictures"))
         assert summary(lines) == {"a/1.jpg": "a", "b/2.jpg": "b"}
 
+    def test_an_empty_file_in_a_bucket_is_refused_alone(
+        self, s3_url: str, store: FolderStore
+    ) -> None:
+        bucket = open_store(s3_url)
+        for name, data in {"a/1.jpg": jpeg(1), "b/2.jpg": b""}.items():
+            bucket.put(f"pictures/{name}", data)
+        lines = imported(store, FolderSource(uri=f"{s3_url}/pictures"))
+        assert [(line.location, line.status) for line in lines] == [
+            ("a/1.jpg", "stored"),
+            ("b/2.jpg", "refused"),
+        ]
+
 
 class TestTheInputAtFault:
     def test_what_is_not_there_is_named(self, store: FolderStore, tmp_path: Path) -> None:
