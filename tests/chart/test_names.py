@@ -60,6 +60,23 @@ def test_releases_that_are_called_alike_should_share_nothing(helm_is_there: None
     assert sum(map(len, names)) == len(set().union(*names))
 
 
+def test_another_image_should_be_another_job_where_revisions_are_not_counted(
+    helm_is_there: None,
+) -> None:
+    one, again, other = (
+        {
+            name
+            for kind, name in named(render(PROFILES["evaluation"], values=values))
+            if kind == "Job"
+        }
+        for values in ({}, {"image": {}}, {"image": {"tag": "0.2.0"}})
+    )
+
+    assert one == again
+    assert len(one) == len(other) == 3
+    assert not one & other
+
+
 def test_two_namespaces_should_share_no_cluster_wide_name(evaluation: Rendered) -> None:
     (role,) = evaluation.of("ClusterRole")
 

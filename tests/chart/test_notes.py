@@ -55,7 +55,7 @@ def test_the_notes_should_tell_how_to_reach_what_is_in_the_chart(notes: Notes) -
 def test_the_notes_should_tell_what_an_upgrade_mends(notes: Notes) -> None:
     said = notes("production")
 
-    assert "logs job/bear-bearloop-migrations-1 --all-containers" in said
+    assert re.search(r"logs job/bear-bearloop-migrations-1-[0-9a-f]{5} --all-containers", said)
     assert "logs deployment/bear-bearloop-api --container schema" in said
     assert "waited for without end" in said
     assert "`helm upgrade` again" in said

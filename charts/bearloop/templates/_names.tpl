@@ -34,15 +34,21 @@ prefix, so that releases share a namespace; all have at most 63 characters, a St
 {{- define "bearloop.names.minioVolume" -}}data-{{ include "bearloop.names.minio" . }}-0{{- end }}
 
 
-{{- /* Jobs: one of each for every revision, as a Job cannot be changed. */}}
+{{- /*
+Jobs: one of each for every revision, as a Job cannot be changed. Who applies what `helm template`
+says (Argo CD) has revision 1 for ever: there the digest of chart and values makes it another Job.
+*/}}
 {{- define "bearloop.names.migrations" -}}
-{{ include "bearloop.fullname" . }}-migrations-{{ .Release.Revision }}
+{{ include "bearloop.fullname" . }}-migrations-{{ include "bearloop.names.edition" . }}
 {{- end }}
 {{- define "bearloop.names.firstTokenJob" -}}
-{{ include "bearloop.fullname" . }}-first-token-{{ .Release.Revision }}
+{{ include "bearloop.fullname" . }}-first-token-{{ include "bearloop.names.edition" . }}
 {{- end }}
 {{- define "bearloop.names.identities" -}}
-{{ include "bearloop.fullname" . }}-identities-{{ .Release.Revision }}
+{{ include "bearloop.fullname" . }}-identities-{{ include "bearloop.names.edition" . }}
+{{- end }}
+{{- define "bearloop.names.edition" -}}
+{{ .Release.Revision }}-{{ list .Chart.Version .Chart.AppVersion .Values | toJson | sha256sum | trunc 5 }}
 {{- end }}
 
 
