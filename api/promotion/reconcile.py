@@ -11,6 +11,7 @@ from sqlalchemy import func
 from api import leases
 from api.cluster.protocol import Cluster, DeploymentRequest, SeenDeployment
 from api.database import Database
+from api.jobs.renewal import renewed
 from api.promotion.asking import PROBE, Classified, NoAnswerError, PictureRefusedError, classify
 from api.promotion.cases import Case, Outcome, apply_outcome, claim_case, forget_endpoint
 from api.promotion.deployments import (
@@ -185,27 +186,32 @@ def _evidence(
     own, measuring = reports
     store = _project_store(watch, case)
     url = _candidate_url(watch, case, promotion)
+    sample = sample_held_out if case.challenger.twin is None else sample_all
+    # However large the reports are: what is read of them creates nothing.
+    with renewed(watch.database, case.endpoint, lease=watch.settings.lease):
+        rows = sample(store, own, count=images_to_ask(gates))
+        pairs = None if case.live is None else _pairs(case, store, measuring, gates=gates)
+    # At least two thirds of the lease are left: so often is it renewed.
     until = monotonic() + watch.settings.lease.total_seconds() / 2
     ask = partial(_ask_candidate, url=url, promotion=promotion, until=until)
-    sample = sample_held_out if case.challenger.twin is None else sample_all
-    rows = sample(store, own, count=images_to_ask(gates))
-    pairs: list[ClassPair] | None = None
-    if case.live is not None:
-        champion = case.champion.report
-        # Whole reports are read for it, so only when a gate looks at it.
-        pairs = (
-            pair_with_champion(
-                store, champion, measuring, names=case.class_names, merged=case.merged
-            )
-            if champion is not None and compares(gates)
-            else []
-        )
     return Evidence(
         summary=Summary.model_validate(measuring.summary),
         answers=ask_about(store, rows, ask=ask),
         pairs=pairs,
         twin=case.challenger.twin,
         champion_twin=case.champion.twin,
+    )
+
+
+def _pairs(
+    case: Case, store: Store, measuring: Report, *, gates: tuple[Gate, ...]
+) -> list[ClassPair]:
+    champion = case.champion.report
+    # Whole reports are read for it, so only when a gate looks at it.
+    if champion is None or not compares(gates):
+        return []
+    return pair_with_champion(
+        store, champion, measuring, names=case.class_names, merged=case.merged
     )
 
 
