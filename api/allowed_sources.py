@@ -48,8 +48,11 @@ def check_address(uri: str, *, allowed: Iterable[str], local: bool, field: str) 
 
 
 def _is_plain(uri: str) -> bool:
-    segments = unquote(uri).replace("\\", "/").split("/")
-    return not {".", ".."} & set(segments) and not set("?#\0") & set(unquote(uri))
+    text = unquote(uri)
+    segments = text.replace("\\", "/").split("/")
+    # urlsplit leaves out tabs and ends of lines: `.<tab>.` would be opened as `..`.
+    odd = any(letter in "?#\x7f" or letter < " " for letter in text)
+    return not odd and not {".", ".."} & set(segments)
 
 
 def _is_within(uri: str, prefix: str) -> bool:

@@ -142,7 +142,8 @@ def _folder(source: FolderSource, spec: ImportSpec, prefixes: tuple[str, ...] | 
 
 def _is_below(uri: str, prefixes: tuple[str, ...]) -> bool:
     plain = unquote(uri).rstrip("/") + "/"
-    if "/../" in plain or "/./" in plain:
+    # urlsplit leaves out tabs and ends of lines: `.<tab>.` would be opened as `..`.
+    if "/../" in plain or "/./" in plain or any(letter < " " for letter in plain):
         return False
     return any(plain.startswith(unquote(prefix).rstrip("/") + "/") for prefix in prefixes)
 

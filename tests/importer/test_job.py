@@ -230,8 +230,10 @@ class TestTheInputAtFault:
         beside = FolderSource(uri=f"{allowed[0]}-private/x")
         climbing = FolderSource(uri=f"{allowed[0]}/../x")
         hidden = FolderSource(uri=f"{allowed[0]}/%2e%2e/x")
-        for source in (beside, climbing, hidden):
-            assert refused(store, source, prefixes=allowed).code == "forbidden_folder"
+        # Read as `..`: what parses an address drops the tab.
+        broken = FolderSource(uri=f"{allowed[0]}/.\t./x")
+        for source in (beside, climbing, hidden, broken):
+            assert refused(store, source, prefixes=allowed).code == "forbidden_folder", source
 
     def test_a_spec_that_is_none_is_refused(self, store: FolderStore) -> None:
         job = Job(store, UrlSource(urls={}))

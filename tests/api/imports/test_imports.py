@@ -39,6 +39,8 @@ def test_what_cannot_be_imported_is_refused_at_once(
         ({"kind": "folder", "uri": "C:\\photos"}, "bad_address", "uri"),
         ({"kind": "folder", "uri": "file://elsewhere/photos"}, "bad_address", "uri"),
         ({"kind": "folder", "uri": f"{here}/../x"}, "bad_address", "uri"),
+        ({"kind": "folder", "uri": f"{here}/.\t./x"}, "bad_address", "uri"),
+        ({"kind": "folder", "uri": f"{here}/%2E%0A./x"}, "bad_address", "uri"),
         ({"kind": "folder", "uri": "https://example.org/"}, "bad_address", "uri"),
         ({"kind": "folder", "uri": "s3://"}, "bad_address", "uri"),
         ({"kind": "folder", "uri": "s3://bucket/bears"}, "forbidden_address", "uri"),
