@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from api import idempotency
 from api.database import Db
 from api.errors import ApiError, NotFoundError
+from api.origin import check_origin
 from api.roles import Role, lower_of
 from api.tables import Membership, Project, Token
 from api.tokens import looks_right, token_hash
@@ -62,6 +63,8 @@ def subject_of(request: Request, session: Db) -> Subject:
     """Find the subject of the request's bearer token or sign-in cookie."""
     given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
     token = given or request.cookies.get(COOKIE, "")
+    if token and not given:
+        check_origin(request)
     found = find_token(session, token) if looks_right(token) else None
     if found is None:
         raise UnauthorisedError(

@@ -66,7 +66,7 @@ def list_tokens(
 def revoke_token(session: Session, subject: Subject, token_id: int) -> None:
     """Make a token worthless, at once."""
     token = session.get(Token, token_id)
-    if token is None or not (subject.platform or token.subject == subject.name):
+    if token is None or not _may_revoke(subject, token):
         raise TokenNotFoundError(
             f"no token {token_id} of {subject.name}",
             field="token",
@@ -75,6 +75,14 @@ def revoke_token(session: Session, subject: Subject, token_id: int) -> None:
         )
     token.revoked_at = func.now()
     _record(session, subject, action="token.revoke", token=token)
+
+
+def _may_revoke(subject: Subject, token: Token) -> bool:
+    """Whoever has a limited token ends none that may do more."""
+    own = subject.platform or token.subject == subject.name
+    inside = subject.project_id in (None, token.project_id)
+    allowed = Role(token.max_role) if token.max_role else Role.admin
+    return own and inside and (subject.max_role is None or subject.max_role.reaches(allowed))
 
 
 def _stay_within(subject: Subject, asked: NewToken) -> None:

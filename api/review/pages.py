@@ -26,6 +26,7 @@ from api.access import (
 )
 from api.database import Db
 from api.errors import ApiError
+from api.origin import check_origin
 from api.paging import CursorText
 from api.review import closing, decisions, progress, queue, screens
 from api.review.page_forms import Choice, CloseForm, ScreenForm, SignInForm, UndoForm, read_choices
@@ -38,19 +39,11 @@ FOLDER = Path(__file__).parent
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    # Not `no-referrer`: it would make the browser hide the origin that same_origin looks at.
+    # Not `no-referrer`: it would make the browser hide the origin that check_origin looks at.
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-
-
-class ForeignOriginError(ApiError):
-    """Another site's page sent the form."""
-
-    status = 403
-    code = "foreign_origin"
-    title = "Foreign origin"
 
 
 class SignInNeeded(Exception):  # noqa: N818 - no error: the way to the sign-in page
@@ -75,19 +68,6 @@ def signed_in(request: Request, session: Db) -> Subject:
         raise SignInNeeded from error
 
 
-def same_origin(request: Request) -> None:
-    """Refuse a form of another site's page: the second lock, after the cookie's SameSite."""
-    origin = request.headers.get("origin")
-    own = request.headers.get("host", "")
-    if request.method == "POST" and (origin is None or urlsplit(origin).netloc != own):
-        raise ForeignOriginError(
-            f"the form came from {origin or 'nowhere'}, not from {own}",
-            field="Origin",
-            value=origin,
-            way_out="open the review page itself and send its form",
-        )
-
-
 SignedIn = Annotated[Subject, Depends(signed_in, scope="function")]
 Looker = Annotated[Caller, Depends(page_caller(Role.viewer), scope="function")]
 Decider = Annotated[Caller, Depends(page_caller(Role.reviewer), scope="function")]
@@ -96,7 +76,7 @@ Closer = Annotated[Caller, Depends(page_caller(Role.trainer), scope="function")]
 
 def review_pages(state: State) -> FastAPI:
     """Build the pages' application, to be mounted at `/review`; it shares the API's state."""
-    pages = FastAPI(openapi_url=None, dependencies=[Depends(same_origin)])
+    pages = FastAPI(openapi_url=None, dependencies=[Depends(check_origin)])
     pages.state = state
     templates = Jinja2Templates(directory=FOLDER / "templates")
     templates.env.filters["percent"] = "{:.1%}".format

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import func, update
 
+from api.access import COOKIE
 from api.database import Database
 from api.tables import Token
 from api.tokens import looks_right, new_token
@@ -59,6 +60,36 @@ def test_a_token_cannot_make_one_that_may_do_more(callers: Callers) -> None:
     assert answer.json()["field"] == "max_role"
     role = narrow.get("/v1/projects").json()["items"][0]["role"]
     assert narrow.get("/v1/projects/zoo/audit").status_code == 403, role
+
+
+def test_a_limited_token_ends_none_that_may_do_more(callers: Callers) -> None:
+    admin = callers("admin")
+    limits = (
+        {},
+        {"max_role": "viewer"},
+        {"project": "zoo"},
+        {"project": "zoo", "max_role": "viewer"},
+    )
+    made = [admin.post("/v1/tokens", json={"name": "ci", **limit}).json() for limit in limits]
+    for own, ends in ((3, {3}), (2, {2, 3}), (1, {1, 3})):
+        caller = TestClient(admin.app, headers={"Authorization": f"Bearer {made[own]['token']}"})
+        for other in set(range(4)) - ends:
+            answer = caller.delete(f"/v1/tokens/{made[other]['id']}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "token_not_found")
+    assert caller.delete(f"/v1/tokens/{made[3]['id']}").status_code == 204
+    assert caller.delete(f"/v1/tokens/{made[1]['id']}").status_code == 204
+
+
+def test_a_cookie_changes_nothing_for_a_page_of_another_origin(callers: Callers) -> None:
+    admin = callers("admin")
+    token = admin.headers["Authorization"].removeprefix("Bearer ")
+    browser = TestClient(admin.app, cookies={COOKIE: token})
+    assert browser.get("/v1/projects").status_code == 200
+    for headers in ({}, {"Origin": "http://testserver:8080"}, {"Origin": "null"}):
+        answer = browser.post("/v1/tokens", json={"name": "stolen"}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "foreign_origin")
+    own = {"Origin": "http://testserver"}
+    assert browser.post("/v1/tokens", json={"name": "mine"}, headers=own).status_code == 201
 
 
 def test_only_the_platform_makes_tokens_for_others(callers: Callers) -> None:

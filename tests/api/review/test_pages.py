@@ -135,7 +135,7 @@ def test_a_form_of_another_site_is_refused(
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
         answer = browser.client.post(f"{PAGE}/claim", headers=headers)
         assert answer.status_code == 403
-        assert "the form came from" in answer.text
+        assert "the request came from" in answer.text
     assert get(client, "progress")["claimed"] == 0
 
 
