@@ -20,6 +20,8 @@ END = struct.Struct("<4s4H2LH")
 """End of central directory: signature, disks (2), entries (2), size, offset, comment length."""
 END_64 = struct.Struct("<4sQ2H2L4Q")
 LOCATOR_64 = struct.Struct("<4sLQL")
+UTF8_NAME: Final = 1 << 11
+"""Flag of an entry that says so of its name."""
 NAME_BYTES: Final = 512
 """What an entry of the directory may take on average, its header of 46 bytes included."""
 
@@ -51,7 +53,7 @@ class Archive:
         if packed > self._path.stat().st_size:
             raise self._problem("bomb", "the entries of the zip lie over each other")
         return [
-            Entry(info.orig_filename, number, self._refusal(info))
+            Entry(_name(info), number, self._refusal(info))
             for number, info in enumerate(self._infos)
         ]
 
@@ -85,7 +87,7 @@ class Archive:
         return bytes(data)
 
     def _refusal(self, info: zipfile.ZipInfo) -> Refusal | None:
-        if not _is_safe(info.orig_filename):
+        if not _is_safe(_name(info)):
             return Refusal(
                 UNSAFE_NAME, "the name leads out of the zip; use relative names with `/`"
             )
@@ -153,6 +155,16 @@ def _count(file: IO[bytes], *, start: int, stop: int) -> int:
         position += 46 + sum(struct.unpack_from("<3H", header, 28))
         count += 1
     return count
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return an entry's name: UTF-8 where its bytes are, said (as the format has it) or not."""
+    if info.flag_bits & UTF8_NAME:
+        return info.orig_filename
+    try:
+        return info.orig_filename.encode("cp437").decode()
+    except UnicodeError:
+        return info.orig_filename
 
 
 def _is_safe(name: str) -> bool:

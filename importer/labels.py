@@ -5,6 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
+from unicodedata import normalize
 
 from bearloop.contract.imports import SPLIT_FOLDERS, Labels
 from bearloop.contract.jobs import Problem
@@ -40,14 +41,19 @@ def labelled_lines(
 ) -> list[SourceLine]:
     """Join rows and files, in the CSV's order; files that no row names are left out."""
     by_path: dict[str, list[Entry]] = defaultdict(list)
+    composed: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         by_path[entry.path].append(entry)
+        composed[normalize("NFC", entry.path)].append(entry)
     folder = labels.path.replace("\\", "/").removeprefix("./").rpartition("/")[0]
     lines: list[SourceLine] = []
     for claim in claims:
         # Relative to the root, or to the CSV's own folder.
         beside = f"{folder}/{claim.name}" if folder else claim.name
-        found = by_path.get(claim.name) or by_path.get(beside) or []
+        found = by_path.get(claim.name) or by_path.get(beside)
+        # macOS may write a file's accents apart from their letters, and a CSV together.
+        found = found or composed.get(normalize("NFC", claim.name))
+        found = found or composed.get(normalize("NFC", beside)) or []
         lines.extend(_lines(claim, found, first=len(lines)))
     return lines
 

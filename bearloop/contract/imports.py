@@ -22,6 +22,7 @@ class Labels(Record):
     path: str
     """Relative to the root of the folder or the zip."""
     file_column: str = "name"
+    """Names a file below the root or beside the CSV; however either writes its accents."""
     label_column: str = "label"
     split_column: str | None = None
     suffix: str = ""
@@ -38,7 +39,7 @@ class FolderSource(Record):
 
 
 class ZipSource(Record):
-    """An uploaded zip file with the same layouts as a folder."""
+    """An uploaded zip file with the same layouts as a folder; its names are UTF-8, or of DOS."""
 
     kind: Literal["zip"] = "zip"
     upload: str

@@ -46,6 +46,15 @@ def test_a_name_with_a_nul_byte_reaches_the_ledger_in_print(store: FolderStore) 
     }
 
 
+def test_a_name_in_utf8_that_does_not_say_so_is_read_as_such(store: FolderStore) -> None:
+    said, unsaid = zipped({"b\u00e4r/1.jpg": jpeg()}), zipped({"bxxr/1.jpg": jpeg()})
+    raw = unsaid.replace(b"bxxr", "b\u00e4r".encode())
+    old = unsaid.replace(b"bxxr", b"b\x84\x81r")
+    assert imported(store, said) == imported(store, raw) == {"b\u00e4r/1.jpg": "b\u00e4r"}
+    # What is no UTF-8 is of DOS.
+    assert imported(store, old) == {"b\u00e4\u00fcr/1.jpg": "b\u00e4\u00fcr"}
+
+
 def test_links_and_encrypted_entries_are_refused(store: FolderStore) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -85,3 +85,13 @@ def test_names_may_be_relative_to_the_csvs_own_folder() -> None:
     claims = [Claim("1.jpg", "a", None), Claim("2.jpg", "b", None)]
     lines = labelled_lines(files, claims, Labels(path="set/labels.csv"))
     assert [line.entry for line in lines] == [0, 1]
+
+
+def test_accents_apart_from_their_letters_are_the_same_name() -> None:
+    apart, together = "bra\u0308un/ba\u0308r.jpg", "br\u00e4un/b\u00e4r.jpg"
+    for path, name in ((apart, together), (together, apart)):
+        (line,) = labelled_lines([Entry(path, 0)], [Claim(name, "bear", None)], LABELS)
+        assert (line.location, line.refusal) == (path, None)
+    both = [Entry(apart, 0), Entry(together, 1)]
+    (line,) = labelled_lines(both, [Claim(together, "bear", None)], LABELS)
+    assert line.entry == 1
