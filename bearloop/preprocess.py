@@ -26,6 +26,8 @@ MAGIC: Final = (
 # Any number of 0xff may stand before it: the last one does, and `\xff+` would be quadratic in them.
 JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 JPEG_START, JPEG_END = 0xD8, 0xD9
+BAND: Final = 1 << 20
+"""Pixels that are laid on white at a time."""
 PNG_END: Final = b"IEND\xaeB`\x82"
 EXIF_ORIENTATION: Final = 0x0112
 TURNS: Final = {
@@ -145,10 +147,20 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         grey = np.asarray(upright).clip(0, 65535) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _on_white(upright)
     return upright.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay transparency on white, some rows at a time: five whole copies would be held at once."""
+    laid = Image.new("RGB", image.size)
+    rows = max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        rgba = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        laid.paste(Image.alpha_composite(white, rgba).convert("RGB"), box)
+    return laid
 
 
 def _orientation(image: Image.Image) -> int:

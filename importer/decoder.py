@@ -18,7 +18,7 @@ from importer.verify import verify
 REQUEST: Final = struct.Struct("!Q")
 ANSWER: Final = struct.Struct("!II")
 BYTES_PER_PIXEL: Final = 24
-"""The dearest path, transparency laid on white, holds five copies of 4 bytes a pixel."""
+"""The dearest path, grey of 32 bits, holds four copies of 4 bytes a pixel, and what it becomes."""
 SLACK: Final = 512 * 1024 * 1024
 """For the file itself, the decoder's tables and the allocator."""
 

@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,3 +167,55 @@ def _code(data: bytes) -> str | None:
     except PictureError as error:
         return error.code
     return None
+
+
+TRANSPARENT = {
+    "RGBA": {},
+    "LA": {},
+    "L": {"transparency": 7},
+    "RGB": {"transparency": (7, 7, 7)},
+    "P": {"transparency": bytes(range(256))},
+    "1": {"transparency": 1},
+}
+"""Modes that a PNG with transparency comes in, and how it is saved."""
+
+
+@pytest.mark.parametrize("mode", TRANSPARENT)
+def test_rows_are_laid_on_white_as_the_whole_picture_would_be(mode: str) -> None:
+    # More pixels than are laid at a time, and a last part of other height.
+    noise = np.random.default_rng(1).integers(0, 256, (1050, 1999, 4), dtype=np.uint8)
+    noise[:9, :9] = 7
+    buffer = io.BytesIO()
+    Image.fromarray(noise, "RGBA").convert(mode).save(buffer, "PNG", **TRANSPARENT[mode])
+    whole = Image.open(io.BytesIO(buffer.getvalue()))
+    assert whole.has_transparency_data
+    rgba = whole.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    expected = Image.alpha_composite(white, rgba).convert("RGB")
+    assert read_picture(buffer.getvalue()).tobytes() == expected.tobytes()
+
+
+MEASURED = """
+import io
+from pathlib import Path
+from PIL import Image
+from bearloop.preprocess import read_picture
+
+def most() -> int:
+    # Not getrusage: that begins with what the parent took.
+    (line,) = [l for l in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in l]
+    return int(line.split()[1]) * 1024
+
+buffer = io.BytesIO()
+Image.new("P", (4000, 4000)).save(buffer, "PNG", transparency=0)
+before = most()
+read_picture(buffer.getvalue())
+print((most() - before) / 4000**2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measured as Linux tells it")
+def test_a_transparent_picture_takes_little_more_memory_than_an_opaque_one() -> None:
+    told = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, check=True)
+    # Itself (1 byte a pixel) and in RGB (4): whole copies in RGBA would add 12.
+    assert float(told.stdout) < 8
