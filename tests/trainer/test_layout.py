@@ -26,13 +26,13 @@ def test_convolutions_see_pictures_and_weights_with_the_channels_last() -> None:
     model.train()
     stage = whole(1, mixup=0.4)
     pixels = np.random.default_rng(1).integers(0, 256, (4, 40, 40, 3)).astype(np.uint8)
-    for accumulate in (1, 2):
+    for parts in (1, 2):
         train_step(
             model,
             new_optimiser(model, stage),
             pictures=pixels,
             labels=np.arange(4) % 3,
-            recipe=wanted.model_copy(update={"accumulate": accumulate}),
+            recipe=wanted.model_copy(update={"batch_size": 4 // parts}),
             stage=stage,
             seed=1,
             step=1,
