@@ -17,7 +17,7 @@ KEY_HEADER = {
     "required": False,
     "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST},
     "description": "Of one's own making, e.g. a UUID: sent again under the same key, a request is "
-    "answered again and does nothing twice.",
+    "answered again and does nothing twice, for a day.",
 }
 OF_FASTAPI = ("HTTPValidationError", "ValidationError")
 """How FastAPI itself would answer a malformed request; here that is a problem as well."""

@@ -29,6 +29,7 @@ from api.jobs.reconcile import (
     reconcile_job,
     remove_strays,
 )
+from api.kept_answers import forget_answers
 from api.promotion import reconcile as promotion
 from api.promotion import strays
 from api.runs.kind import RunKind
@@ -60,6 +61,7 @@ class Worker:
             if time.monotonic() >= next_sweep:
                 self._safely(self._sweep_jobs)
                 self._safely(self._sweep_deployments)
+                self._safely(self._sweep_answers)
                 next_sweep = time.monotonic() + self.place.settings.sweep.total_seconds()
             if not (jobs_due or endpoints_due or self.ending.is_set()):
                 self.place.cluster.wait(self.place.settings.poll)
@@ -98,6 +100,10 @@ class Worker:
     def _sweep_deployments(self) -> bool:
         for name in strays.remove_strays(self.place.database, self.place.cluster):
             log.warning("removed the servers of %s, which had no right to be there", name)
+        return True
+
+    def _sweep_answers(self) -> bool:
+        forget_answers(self.place.database)
         return True
 
     def _safely(self, step: Callable[[], bool]) -> bool:

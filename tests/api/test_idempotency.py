@@ -2,8 +2,14 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from fastapi.testclient import TestClient
+from sqlalchemy import func, select, update
+
+from api.database import Database
+from api.kept_answers import forget_answers
+from api.tables import IdempotencyKey
 
 Callers = Callable[[str], TestClient]
 
@@ -45,6 +51,20 @@ def test_a_refused_post_leaves_its_key_free(callers: Callers) -> None:
     made = platform.post("/v1/projects", json={"name": "farm"}, headers=headers)
     assert refused.status_code == 422
     assert made.status_code == 201
+
+
+def test_an_answer_is_forgotten_after_a_day(callers: Callers, database: Database) -> None:
+    platform = callers("platform")
+    for name in ("old", "new"):
+        platform.post("/v1/tokens", json={"name": name}, headers={"Idempotency-Key": name})
+    with database.transaction() as session:
+        kept = session.scalars(select(IdempotencyKey)).all()
+        assert sorted(row.key for row in kept) == ["new", "old"]
+        old = update(IdempotencyKey).where(IdempotencyKey.key == "old")
+        session.execute(old.values(created_at=func.now() - timedelta(days=1, seconds=1)))
+    forget_answers(database)
+    with database.transaction() as session:
+        assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]
 
 
 def test_eight_posts_at_once_do_the_work_once(callers: Callers) -> None:

@@ -5,20 +5,21 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 
 import psutil
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import DeploymentRequest
 from api.database import Database
 from api.heartbeat import NAME
 from api.settings import Settings, inherited_environment
-from api.tables import Import, ImportSource, Job, LabelEvent
+from api.tables import IdempotencyKey, Import, ImportSource, Job, LabelEvent
 from tests.fixtures.cluster import until
 from tests.fixtures.pictures import jpeg
 from tests.fixtures.workers import WorkerProcess, workers
@@ -178,6 +179,21 @@ def test_servers_that_no_endpoint_asks_for_are_ended(
     machine.deploy(DeploymentRequest(name="bears-7", digest="gone", environment={}))
     worker.start()
     until(lambda: machine.deployments() == [])
+
+
+def test_answers_of_yesterday_are_forgotten(
+    zoo: TestClient, database: Database, worker: WorkerProcess
+) -> None:
+    zoo.post("/v1/tokens", json={"name": "laptop"}, headers={"Idempotency-Key": "yesterday"})
+    with database.transaction() as session:
+        session.execute(update(IdempotencyKey).values(created_at=func.now() - timedelta(days=2)))
+    worker.start()
+
+    def forgotten() -> bool:
+        with database.transaction() as session:
+            return session.scalar(select(IdempotencyKey.key)) is None
+
+    until(forgotten)
 
 
 def test_a_worker_that_never_polls_is_woken_by_who_asks(
