@@ -10,7 +10,7 @@ from typing import IO, Final, Self
 
 from bearloop.contract.imports import Limits
 from bearloop.contract.jobs import Problem
-from importer.problems import Refusal, RefusedError, SourceError
+from importer.problems import Refusal, RefusedError, SourceError, too_large
 from importer.sources import UNSAFE_NAME, Entry
 
 CHUNK: Final = 256 * 1024
@@ -57,12 +57,12 @@ class Archive:
             for number, info in enumerate(self._infos)
         ]
 
-    def read(self, number: int) -> bytes:
-        """Unpack one entry within the limits; raises RefusedError."""
+    def read(self, number: int, *, most: int | None = None) -> bytes:
+        """Unpack one entry within the limits, `most` bytes or a picture's; raises RefusedError."""
         info = self._infos[number]
         try:
             with self._zip.open(info) as file:
-                return self._unpack(file, info)
+                return self._unpack(file, info, most=most or self._limits.max_bytes)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -76,12 +76,12 @@ class Archive:
                 "unreadable_entry", f"the zip's entry does not unpack: {error}; zip it again"
             ) from error
 
-    def _unpack(self, file: IO[bytes], info: zipfile.ZipInfo) -> bytes:
+    def _unpack(self, file: IO[bytes], info: zipfile.ZipInfo, *, most: int) -> bytes:
         data = bytearray()
         while chunk := file.read(CHUNK):
             data += chunk
             # The sizes in the directory are claims; what comes out is counted.
-            refusal = _cost(len(data), info.compress_size, self._limits)
+            refusal = _cost(len(data), info.compress_size, self._limits, most=most)
             if refusal is not None:
                 raise RefusedError(*refusal)
         return bytes(data)
@@ -99,7 +99,8 @@ class Archive:
             return Refusal(
                 "unsupported_compression", "only stored and deflated entries are read; zip it again"
             )
-        return _cost(info.file_size, info.compress_size, self._limits)
+        limits = self._limits
+        return _cost(info.file_size, info.compress_size, limits, most=limits.max_bytes)
 
     def _check_directory(self) -> None:
         """Count the entries before zipfile holds them all in memory."""
@@ -174,11 +175,9 @@ def _is_safe(name: str) -> bool:
     return ".." not in parts and ":" not in parts[0]
 
 
-def _cost(unpacked: int, packed: int, limits: Limits) -> Refusal | None:
+def _cost(unpacked: int, packed: int, limits: Limits, *, most: int) -> Refusal | None:
     if unpacked > limits.max_ratio * max(1, packed):
         return Refusal(
             "bomb", f"it unpacks to more than {limits.max_ratio:g} times its packed size"
         )
-    if unpacked > limits.max_bytes:
-        return Refusal("too_large", f"it is larger than {limits.max_bytes} bytes; scale it down")
-    return None
+    return too_large(unpacked, most)

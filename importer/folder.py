@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bearloop.store import MissingObjectError, Store
-from importer.problems import Refusal, RefusedError
+from importer.problems import Refusal, RefusedError, too_large
 from importer.sources import Entry
 
 
@@ -18,8 +18,8 @@ class Files(Protocol):
         """List every file, in an order that a second listing repeats."""
         ...
 
-    def read(self, number: int) -> bytes:
-        """Return a file's bytes; raises RefusedError."""
+    def read(self, number: int, *, most: int | None = None) -> bytes:
+        """Return a file's bytes, `most` of them or by default a picture's; raises RefusedError."""
         ...
 
 
@@ -40,14 +40,14 @@ class DiskFolder:
             for number, path in enumerate(self._paths)
         ]
 
-    def read(self, number: int) -> bytes:
-        path = self._root / self._paths[number]
+    def read(self, number: int, *, most: int | None = None) -> bytes:
+        path, most = self._root / self._paths[number], most or self._max_bytes
         try:
             with path.open("rb") as file:
-                data = file.read(self._max_bytes + 1)
+                data = file.read(most + 1)
         except OSError as error:
             raise RefusedError("unreadable_file", f"cannot be read: {error.strerror}") from error
-        return within(data, self._max_bytes)
+        return within(data, most)
 
     def _refusal(self, path: Path) -> Refusal | None:
         try:
@@ -84,19 +84,13 @@ class StoreFolder:
             for number, info in enumerate(found)
         ]
 
-    def read(self, number: int) -> bytes:
+    def read(self, number: int, *, most: int | None = None) -> bytes:
+        most = most or self._max_bytes
         try:
-            data = self._store.get_range(self._keys[number], start=0, length=self._max_bytes + 1)
+            data = self._store.get_range(self._keys[number], start=0, length=most + 1)
         except MissingObjectError as error:
             raise RefusedError("unreadable_file", "it went away while we read") from error
-        return within(data, self._max_bytes)
-
-
-def too_large(size: int, most: int) -> Refusal | None:
-    """Refuse a file of `size` bytes when it is over the limit."""
-    if size <= most:
-        return None
-    return Refusal("too_large", f"it is larger than {most} bytes; scale it down")
+        return within(data, most)
 
 
 def within(data: bytes, most: int) -> bytes:

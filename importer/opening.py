@@ -13,7 +13,7 @@ from bearloop.store import MissingObjectError, Store, StoreError, open_store
 from importer.archive import Archive
 from importer.folder import DiskFolder, Files, StoreFolder
 from importer.labels import labelled_lines, read_labels
-from importer.problems import RefusedError, SourceError
+from importer.problems import TOO_LARGE, RefusedError, SourceError
 from importer.sources import Entry, SourceLine, folder_lines, unwrapped, url_lines, visible
 
 
@@ -28,7 +28,7 @@ class Opened(NamedTuple):
 @contextmanager
 def opened(spec: ImportSpec, store: Store, *, prefixes: tuple[str, ...] | None) -> Iterator[Opened]:
     """Open the source for as long as it is read; raises SourceError."""
-    source = spec.source
+    source, most = spec.source, spec.limits.max_labels_bytes
     match source:
         case UrlSource():
             yield Opened(_taken(url_lines(source), spec), None)
@@ -36,14 +36,17 @@ def opened(spec: ImportSpec, store: Store, *, prefixes: tuple[str, ...] | None) 
             with _archive(source, store, spec) as archive:
                 labels = None if source.labels is None else _plain(source.labels.path)
                 entries = unwrapped(visible(archive.entries()), labels=labels)
-                yield Opened(_taken(_lines(entries, archive, source.labels), spec), archive)
+                lines = _lines(entries, archive, source.labels, most=most)
+                yield Opened(_taken(lines, spec), archive)
         case FolderSource():
             files = _folder(source, spec, prefixes)
             entries = visible(_listed(files, source))
-            yield Opened(_taken(_lines(entries, files, source.labels), spec), files)
+            yield Opened(_taken(_lines(entries, files, source.labels, most=most), spec), files)
 
 
-def _lines(entries: list[Entry], files: Files, labels: Labels | None) -> list[SourceLine]:
+def _lines(
+    entries: list[Entry], files: Files, labels: Labels | None, *, most: int
+) -> list[SourceLine]:
     if labels is None:
         return folder_lines(entries)
     path = _plain(labels.path)
@@ -59,17 +62,23 @@ def _lines(entries: list[Entry], files: Files, labels: Labels | None) -> list[So
             )
         )
     try:
-        if entry.refusal is not None:
+        # Its size is judged when it is read: it may be larger than a picture.
+        if entry.refusal is not None and entry.refusal.code != TOO_LARGE:
             raise RefusedError(*entry.refusal)
-        data = files.read(entry.number)
+        data = files.read(entry.number, most=most)
     except RefusedError as error:
+        long = error.refusal.code == TOO_LARGE
         raise SourceError(
             Problem(
                 code="bad_labels",
-                detail=f"{labels.path}: {error}",
+                detail=f"{labels.path} is larger than {most} bytes"
+                if long
+                else f"{labels.path}: {error}",
                 field="labels.path",
                 value=labels.path,
-                way_out="bring the CSV as a plain file of its own",
+                way_out="import in parts, each with a CSV of its own"
+                if long
+                else "bring the CSV as a plain file of its own",
             )
         ) from error
     return labelled_lines(entries, read_labels(data, labels), labels)

@@ -1,8 +1,10 @@
 """The two ways an input is at fault: a source as a whole, or one line of it."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bearloop.contract.jobs import Problem
+
+TOO_LARGE: Final = "too_large"
 
 
 class SourceError(Exception):
@@ -26,3 +28,10 @@ class RefusedError(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
         self.refusal = Refusal(code, detail)
+
+
+def too_large(size: int, most: int) -> Refusal | None:
+    """Refuse a file of `size` bytes when it is over the limit."""
+    if size <= most:
+        return None
+    return Refusal(TOO_LARGE, f"it is larger than {most} bytes; scale it down")

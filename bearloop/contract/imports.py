@@ -63,6 +63,9 @@ class Limits(Record):
     """What one picture and one fetch may cost."""
 
     max_bytes: int = 32 * 1024 * 1024
+    """Of a picture."""
+    max_labels_bytes: int = 256 * 1024 * 1024
+    """Of a CSV file of labels: some six million rows."""
     max_pixels: int = 50_000_000
     timeout: float = 20.0
     """Seconds for one address, redirects included."""

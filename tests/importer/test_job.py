@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bearloop.contract.imports import FolderSource, Labels, LedgerLine, UrlSource
+from bearloop.contract.imports import FolderSource, Labels, LedgerLine, Source, UrlSource
 from bearloop.contract.jobs import ExitCode, Progress, progress_key, result_key
 from bearloop.preprocess import read_picture
 from bearloop.store import FolderStore, Store, image_key, open_store, thumbnail_key
@@ -144,6 +144,33 @@ class TestLayouts:
             "train/black/1.jpg": "train/black",
             "valid/black/2.jpg": "valid/black",
         }
+
+    @pytest.mark.parametrize("kind", ["folder", "zip", "bucket"])
+    def test_a_csv_may_be_larger_than_a_picture(
+        self, store: FolderStore, s3_url: str, tmp_path: Path, kind: str
+    ) -> None:
+        # Unlike each other, or a zip would be taken for a bomb.
+        rows = "".join(f"{number * 7919 % 100_003}.jpg,no\n" for number in range(20_000))
+        files = {"labels.csv": f"name,label\nx.jpg,black\n{rows}".encode(), "x.jpg": jpeg()}
+        assert len(files["labels.csv"]) > SMALL.max_bytes
+        labels = Labels(path="labels.csv")
+        if kind == "folder":
+            source: Source = folder(write_files(tmp_path / "x", files), labels=labels)
+        elif kind == "zip":
+            source = zip_source(store, files, labels=labels)
+        else:
+            bucket = open_store(f"{s3_url}/long-csv")
+            for name, data in files.items():
+                bucket.put(name, data)
+            source = FolderSource(uri=f"{s3_url}/long-csv", labels=labels)
+        first, *others = imported(store, source, limits=SMALL)
+        assert (first.location, first.class_name, first.status) == ("x.jpg", "black", "stored")
+        assert len(others) == 20_000
+        few = SMALL.model_copy(update={"max_labels_bytes": 1000})
+        problem = refused(store, source, limits=few)
+        assert problem.code == "bad_labels"
+        assert "larger than 1000 bytes" in problem.detail
+        assert "in parts" in (problem.way_out or "")
 
     @pytest.mark.parametrize("kind", ["folder", "zip"])
     def test_a_csv_says_the_labels(self, store: FolderStore, tmp_path: Path, kind: str) -> None:
