@@ -1,6 +1,6 @@
 """`promote`, `rollback`, `classify` and `predict`: from a run to answers."""
 
-import csv
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from typing import IO, Annotated, Any, cast
 import typer
 from rich.progress import track
 
+from bearloop.cli.answers_csv import write_answers
 from bearloop.cli.endpoint_tokens import EndpointCaller, make_token
 from bearloop.cli.login import connect
 from bearloop.cli.output import Json, hint, percent, print_json, print_table, said
@@ -138,17 +139,16 @@ def predict(
     if not paths:
         raise SourceError(f"{folder}: no picture in it ({', '.join(sorted(PICTURES))})")
     asking = EndpointCaller(connect(), endpoint, token=token, url=url)
-    answers = [
-        {"file": path.relative_to(folder).as_posix(), **_answer(asking, path)}
+    answers = (
+        {"file": _name(path.relative_to(folder)), **_answer(asking, path)}
         for path in track(paths, "classifying", console=said, transient=True)
-    ]
+    )
     if as_json:
-        print_json(answers)
+        print_json(list(answers))
         return
     with _opened(output) as file:
-        _write_csv(file, answers)
-    refused = sum("error" in answer for answer in answers)
-    said.print(f"{len(answers) - refused} pictures classified, {refused} refused", markup=False)
+        rows, refused = write_answers(file, answers)
+    said.print(f"{rows - refused} pictures classified, {refused} refused", markup=False)
     hint("import those that were hard, each under its class: bearloop import FOLDER")
 
 
@@ -157,19 +157,13 @@ def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
         yield sys.stdout
         return
-    with output.open("w", newline="") as file:
+    with output.open("w", newline="", encoding="utf-8") as file:
         yield file
 
 
-def _write_csv(file: IO[str], answers: list[dict[str, Any]]) -> None:
-    names = sorted({p["class"] for answer in answers for p in answer.get("predictions", [])})
-    writer = csv.writer(file)
-    writer.writerow(["file", "class", "confidence", *names, "error"])
-    for answer in answers:
-        shares = {p["class"]: p["probability"] for p in answer.get("predictions", [])}
-        top = [answer.get("class", ""), answer.get("confidence", "")]
-        row = [answer["file"], *top, *(shares.get(name, "") for name in names)]
-        writer.writerow([*row, answer.get("error", "")])
+def _name(path: Path) -> str:
+    """Return a path as text that any file takes, where its bytes are none."""
+    return os.fsencode(path.as_posix()).decode(errors="replace")
 
 
 def _answer(asking: EndpointCaller, path: Path) -> dict[str, Any]:
