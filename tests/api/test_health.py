@@ -28,6 +28,7 @@ from bearloop.embedded_postgres import OWNER, PROGRAM, EmbeddedPostgres
 from bearloop.store import FolderStore, StoreError, open_store
 from migrations.upgrade import upgrade
 from tests.fixtures.cluster import until
+from tests.fixtures.ports import free_port
 from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
 
 Callers = Callable[[str], TestClient]
@@ -179,9 +180,7 @@ class Served:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Served]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     told = {
         "BEARLOOP_DATABASE_URL": "postgresql+psycopg://bearloop:secret@127.0.0.1:9/bearloop",
         "BEARLOOP_STORE_URL": "s3://bears",

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from bearloop.embedded_postgres import EmbeddedPostgres
 from bearloop.store import S3Store, StoreError, image_key
 from tests.chart.chart import CHART
+from tests.fixtures.ports import free_port
 
 FILES = CHART / "files"
 MINIO = shutil.which("minio")
@@ -167,9 +167,7 @@ def object_server(folder: Path) -> ObjectServer:
         (folder / "secrets" / identity).mkdir(parents=True)
         (folder / "secrets" / identity / "AWS_ACCESS_KEY_ID").write_text(f"bearloop-{identity}")
         (folder / "secrets" / identity / "AWS_SECRET_ACCESS_KEY").write_text(f"secret-{identity}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return ObjectServer(f"127.0.0.1:{probe.getsockname()[1]}", folder / "secrets")
+    return ObjectServer(f"127.0.0.1:{free_port()}", folder / "secrets")
 
 
 @contextmanager

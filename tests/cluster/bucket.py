@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cluster.rig import run, until
+from tests.fixtures.ports import free_port
 
 BUCKET = "bearloop"
 
@@ -62,7 +62,7 @@ def running_bucket(folder: Path, keys: dict[str, str]) -> Iterator[Bucket]:
     minio = shutil.which("minio")
     if minio is None:
         pytest.skip("no `minio` on the PATH: it stands in for the S3 of a cluster")
-    bucket = Bucket(f"http://{_address()}:{_free_port()}", keys)
+    bucket = Bucket(f"http://{_address()}:{free_port()}", keys)
     names = (
         ("AWS_ACCESS_KEY_ID", "MINIO_ROOT_USER"),
         ("AWS_SECRET_ACCESS_KEY", "MINIO_ROOT_PASSWORD"),
@@ -87,10 +87,3 @@ def _address() -> str:
     addresses = {entry["type"]: entry["address"] for entry in nodes[0]["status"]["addresses"]}
     found: str = addresses["InternalIP"]
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port

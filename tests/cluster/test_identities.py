@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from bearloop.store import (
     open_store,
     thumbnail_key,
 )
+from tests.fixtures.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 POLICIES = ROOT / "charts" / "bearloop" / "files"
@@ -50,9 +50,7 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if program is None:
         pytest.skip("no `minio` on PATH")
     pytest.importorskip("minio", reason="users and policies are made by the package `minio`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     folder = tmp_path_factory.mktemp("minio")
     environment = {**os.environ, "MINIO_ROOT_USER": "root", "MINIO_ROOT_PASSWORD": PASSWORD}
     with (folder / "log").open("wb") as log:

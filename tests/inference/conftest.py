@@ -3,7 +3,6 @@
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from bearloop.contract.environment import BUNDLE, ENDPOINT_TOKENS, STORE_URL
+from tests.fixtures.ports import free_port
 from tests.fixtures.s3_server import s3_server, s3_url  # noqa: F401
 from tests.house.source import ROOT
 from tests.inference import bundles
@@ -62,12 +62,6 @@ class Start(Protocol):
     def __call__(
         self, environment: dict[str, str] | None = None, *, port: int | None = None
     ) -> Server: ...
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

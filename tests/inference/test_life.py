@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from bearloop.contract.environment import BUNDLE, STORE_URL
+from tests.fixtures.ports import free_port
 from tests.inference import bundles
 from tests.inference.bundles import BLUE, picture
-from tests.inference.conftest import Eventually, Server, Start, free_port
+from tests.inference.conftest import Eventually, Server, Start
 
 
 def refused(server: Server) -> str:

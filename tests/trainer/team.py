@@ -4,7 +4,6 @@ As a program it is one of them: `python -m tests.trainer.team STORE CACHE WHAT`.
 """
 
 import os
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -18,6 +17,7 @@ import torch
 from bearloop.contract.jobs import spec_key
 from bearloop.contract.runs import RunSpec
 from bearloop.store import open_store
+from tests.fixtures.ports import free_port
 from tests.trainer.passes import KilledError, at_model, die, models, passes
 from tests.trainer.runs import model_of, open_run
 from tests.trainer.short import Short, short_for_all
@@ -45,9 +45,7 @@ DEADLINE: Final = 240
 
 def trained(store: str, cache: Path, *, what: str, count: int) -> list[dict[str, Any]]:
     """Let `count` processes do `what`; return what each found, the first one's first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = []
     for number in range(count):
         told = {
