@@ -6,20 +6,27 @@ A second request with the same key waits on the unique key until the first one's
 
 import hashlib
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
+from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from api.database import Database
 from api.errors import UnprocessableError
 from api.tables import IdempotencyKey
 
 HEADER = "idempotency-key"
 LONGEST = 200
 """Characters of a key; PostgreSQL's index takes no long ones."""
+
+
+KEPT = timedelta(days=1)
+"""Long enough for any retry; an answer may hold a new token's secret."""
 
 
 class KeyReusedError(UnprocessableError):
@@ -93,6 +100,12 @@ def begin(request: Request, session: Session, *, token_id: int) -> None:
             way_out="use a new key for each new request, the same one only to send it again",
         )
     raise AnsweredBefore(kept)
+
+
+def forget_answers(database: Database) -> None:
+    """Forget the answers that nobody asks for any more, with their keys."""
+    with database.transaction() as session:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT))
 
 
 def install(app: FastAPI) -> None:

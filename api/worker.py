@@ -19,6 +19,7 @@ from api.cluster.processes import ProcessCluster, ProcessRules
 from api.cluster.protocol import Cluster
 from api.database import Database
 from api.heartbeat import beat
+from api.idempotency import forget_answers
 from api.imports.ingest import ImportKind
 from api.imports.plan import Sharing
 from api.jobs.reconcile import (
@@ -29,7 +30,6 @@ from api.jobs.reconcile import (
     reconcile_job,
     remove_strays,
 )
-from api.kept_answers import forget_answers
 from api.promotion import reconcile as promotion
 from api.promotion import strays
 from api.runs.kind import RunKind

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from api.database import Database
-from api.kept_answers import forget_answers
+from api.idempotency import forget_answers
 from api.tables import IdempotencyKey
 
 Callers = Callable[[str], TestClient]
