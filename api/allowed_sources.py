@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
 from api.errors import UnprocessableError
+from bearloop.store_addresses import climbs, is_within
 
 
 class ForbiddenAddressError(UnprocessableError):
@@ -27,8 +28,9 @@ def check_address(uri: str, *, allowed: Iterable[str], local: bool, field: str) 
     """
     parts = urlsplit(uri)
     named = parts.netloc if parts.scheme == "s3" else parts.path.startswith("/")
+    plain = not climbs(uri) and not set("?#") & set(unquote(uri))
     foreign_host = parts.scheme == "file" and parts.netloc not in ("", "localhost")
-    if parts.scheme not in ("s3", "file") or not named or foreign_host or not _is_plain(uri):
+    if parts.scheme not in ("s3", "file") or not named or foreign_host or not plain:
         raise BadAddressError(
             f"{uri!r} is no storage address",
             field=field,
@@ -37,7 +39,7 @@ def check_address(uri: str, *, allowed: Iterable[str], local: bool, field: str) 
         )
     if parts.scheme == "file" and local:
         return
-    if not any(_is_within(uri, prefix) for prefix in allowed):
+    if not any(is_within(uri, prefix) for prefix in allowed):
         raise ForbiddenAddressError(
             f"{uri} is not within the sources that the operator lists for this project",
             field=field,
@@ -45,16 +47,3 @@ def check_address(uri: str, *, allowed: Iterable[str], local: bool, field: str) 
             way_out="ask an admin of the platform to add its prefix to the project's "
             "allowed_sources" + ("" if parts.scheme == "s3" else ", or upload a zip"),
         )
-
-
-def _is_plain(uri: str) -> bool:
-    text = unquote(uri)
-    segments = text.replace("\\", "/").split("/")
-    # urlsplit leaves out tabs and ends of lines: `.<tab>.` would be opened as `..`.
-    odd = any(letter in "?#\x7f" or letter < " " for letter in text)
-    return not odd and not {".", ".."} & set(segments)
-
-
-def _is_within(uri: str, prefix: str) -> bool:
-    # On whole segments: `s3://b/team` admits nothing of `s3://b/team-2`.
-    return (unquote(uri).rstrip("/") + "/").startswith(unquote(prefix).rstrip("/") + "/")

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from bearloop.contract.imports import FolderSource, ImportSpec, Labels, UrlSource, ZipSource
 from bearloop.contract.jobs import Problem
 from bearloop.store import MissingObjectError, Store, StoreError, open_store
+from bearloop.store_addresses import climbs, is_within
 from importer.archive import Archive
 from importer.folder import DiskFolder, Files, StoreFolder
 from importer.labels import labelled_lines, read_labels
@@ -67,18 +68,17 @@ def _lines(
             raise RefusedError(*entry.refusal)
         data = files.read(entry.number, most=most)
     except RefusedError as error:
-        long = error.refusal.code == TOO_LARGE
+        detail, way_out = f"{labels.path}: {error}", "bring the CSV as a plain file of its own"
+        if error.refusal.code == TOO_LARGE:
+            detail = f"{labels.path} is larger than {most} bytes"
+            way_out = "import in parts, each with a CSV of its own"
         raise SourceError(
             Problem(
                 code="bad_labels",
-                detail=f"{labels.path} is larger than {most} bytes"
-                if long
-                else f"{labels.path}: {error}",
+                detail=detail,
                 field="labels.path",
                 value=labels.path,
-                way_out="import in parts, each with a CSV of its own"
-                if long
-                else "bring the CSV as a plain file of its own",
+                way_out=way_out,
             )
         ) from error
     return labelled_lines(entries, read_labels(data, labels), labels)
@@ -150,11 +150,7 @@ def _folder(source: FolderSource, spec: ImportSpec, prefixes: tuple[str, ...] | 
 
 
 def _is_below(uri: str, prefixes: tuple[str, ...]) -> bool:
-    plain = unquote(uri).rstrip("/") + "/"
-    # urlsplit leaves out tabs and ends of lines: `.<tab>.` would be opened as `..`.
-    if "/../" in plain or "/./" in plain or any(letter < " " for letter in plain):
-        return False
-    return any(plain.startswith(unquote(prefix).rstrip("/") + "/") for prefix in prefixes)
+    return not climbs(uri) and any(is_within(uri, prefix) for prefix in prefixes)
 
 
 def _listed(files: Files, source: FolderSource) -> list[Entry]:

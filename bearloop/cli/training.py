@@ -101,7 +101,7 @@ def train(
         print_json(ended)
     elif ended:
         _tell(client, ended, waited=wait)
-    _end_with(failed)
+    _refuse(failed)
 
 
 def runs(
@@ -201,7 +201,8 @@ def _all_ended(client: Client, started: list[RunView]) -> tuple[list[RunView], l
     return done, failed
 
 
-def _end_with(failed: list[str]) -> None:
+def _refuse(failed: list[str]) -> None:
+    """End the command with what became of the runs that are not done, where there are any."""
     if failed:
         raise JobFailedError("; ".join(failed))
 
